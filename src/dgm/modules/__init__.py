@@ -1,0 +1,1 @@
+"""One LightningModule per training step; networks, likelihoods and losses are injected."""

@@ -1,0 +1,124 @@
+"""What every trained model shares: one optimizer, terms in nats per image, repeatable evaluation.
+
+Shapes: B batch, N samples.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from dgm.images import bits_per_dim, inputs
+from dgm.losses import Terms
+
+Batch = dict[str, Tensor]
+MakeOptimizer = Callable[..., Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that draws images."""
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """-> [N, C, H, W] in 0..1."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model with codes for images and images for codes."""
+
+    latent: int
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [B, Z]."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, Z] -> [B, ...]."""
+        ...
+
+
+@runtime_checkable
+class HasLikelihood(Protocol):
+    """A model that knows log p(x) or a bound on it; `likelihood_kind` says which."""
+
+    likelihood_kind: str
+
+    def log_likelihood(self, x: Tensor, samples: int) -> Tensor:
+        """[B, ...] -> [B] nats."""
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """A model with a Gaussian posterior over its codes."""
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, ...] -> mu, logvar: [B, Z] each."""
+        ...
+
+
+class Model(pl.LightningModule):
+    """A model trained by one optimizer on `objective(batch)`, unreduced terms [B] with the total under `loss`."""
+
+    levels: int | None = None  # how `elbo` becomes bits per dimension; None where there is no likelihood
+
+    def __init__(self, optimizer: MakeOptimizer, scheduler: MakeScheduler | None = None, log_every: int = 50) -> None:
+        super().__init__()
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.log_every = log_every
+        self.data_size = 1
+        self.updates = 0
+
+    def objective(self, x: Tensor) -> Terms:
+        """x: [B, ...] -> terms [B]; what is minimised stands under `loss`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Learn the size of the training set, which some objectives need."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.data_size = data.size("train")
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One update's loss, the mean over the batch; every `log_every` updates the terms are logged."""
+        terms = self.objective(inputs(batch))
+        if self.updates % self.log_every == 0:
+            self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
+        self.updates += 1
+        return terms["loss"].mean()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Log the mean terms over the validation set, in the objective that is trained."""
+        self._log_means("val", batch)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        """Log the mean terms over the test set."""
+        self._log_means("test", batch)
+
+    def _log_means(self, stage: str, batch: Batch) -> None:
+        x = inputs(batch)
+        terms = self.objective(x)
+        if self.levels is not None and "elbo" in terms:
+            terms["bits_per_dim"] = bits_per_dim(-terms["elbo"], x[0].numel(), self.levels)
+        means = {f"{stage}/{name}": value.mean() for name, value in terms.items()}
+        self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(x))
+
+    def configure_optimizers(self) -> Any:
+        """The injected optimizer, with its schedule per epoch where there is one."""
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        return optimizer if self.make_scheduler is None else ([optimizer], [self.make_scheduler(optimizer)])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the number of updates, on which annealed objectives depend."""
+        checkpoint["updates"] = self.updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the number of updates."""
+        self.updates = checkpoint.get("updates", 0)

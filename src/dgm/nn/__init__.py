@@ -1,0 +1,1 @@
+"""Networks, in torch alone; every forward states its shapes."""

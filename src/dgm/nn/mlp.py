@@ -1,0 +1,57 @@
+"""Fully connected networks for images [B, C, H, W] and points [B, D]. B batch, Z latent dimensions."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+from torch import Tensor, nn
+
+Size = Annotated[int, Ge(1)]
+
+
+def mlp(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
+    """Linear layers with an activation between them, none after the last."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Encoder(nn.Module):
+    """x: [B, *shape] -> [B, heads * Z]; no hidden layer makes it linear."""
+
+    def __init__(
+        self,
+        shape: Annotated[list[Size], MinLen(1)],
+        latent: Size,
+        hidden: list[Size],
+        heads: Size = 1,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.layers = mlp([math.prod(shape), *hidden, heads * latent], activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, *shape] -> [B, heads * Z]."""
+        return self.layers(x.flatten(1))
+
+
+class Decoder(nn.Module):
+    """z: [B, Z] -> [B, *shape]; no hidden layer makes it linear."""
+
+    def __init__(
+        self,
+        shape: Annotated[list[Size], MinLen(1)],
+        latent: Size,
+        hidden: list[Size],
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.layers = mlp([latent, *hidden, math.prod(shape)], activation)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z: [B, Z] -> [B, *shape]."""
+        return self.layers(z).unflatten(-1, self.shape)
