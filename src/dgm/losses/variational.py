@@ -19,14 +19,14 @@ class Draw(NamedTuple):
     """One stochastic pass of a variational autoencoder, all that an objective may use.
 
     log_px_z: [K, B] log p(x | z); z: [K, B, D] ~ q(z | x); mu, logvar: [B, D] of q;
-    step: updates done so far; data_size: number of training images.
+    step: [] updates done so far; data_size: number of training images.
     """
 
     log_px_z: Tensor
     z: Tensor
     mu: Tensor
     logvar: Tensor
-    step: int
+    step: Tensor
     data_size: int
 
 
@@ -49,7 +49,7 @@ def capacity(
     (Burgess et al., 2018, eq. 8)."""
     reconstruction = -draw.log_px_z.mean(0)
     kl = gaussian_kl(draw.mu, draw.logvar).sum(-1)
-    target = capacity * min(1.0, draw.step / ramp)
+    target = capacity * (draw.step / ramp).clamp_max(1)
     # the paper constrains the expected KL, so the distance is taken after the mean over the batch
     penalty = gamma * (kl.mean() - target).abs()
     return _terms(reconstruction, kl, reconstruction + penalty)

@@ -68,6 +68,7 @@ class Model(pl.LightningModule):
     """A model trained by one optimizer on `objective(batch)`, unreduced terms [B] with the total under `loss`."""
 
     levels: int | None = None  # how `elbo` becomes bits per dimension; None where there is no likelihood
+    step: Tensor
 
     def __init__(self, optimizer: MakeOptimizer, scheduler: MakeScheduler | None = None, log_every: int = 50) -> None:
         super().__init__()
@@ -75,6 +76,7 @@ class Model(pl.LightningModule):
         self.log_every = log_every
         self.data_size = 1
         self.updates = 0
+        self.register_buffer("step", torch.zeros(()))  # the same as a tensor, for objectives that anneal
 
     def objective(self, x: Tensor) -> Terms:
         """x: [B, ...] -> terms [B]; what is minimised stands under `loss`."""
@@ -92,6 +94,7 @@ class Model(pl.LightningModule):
         if self.updates % self.log_every == 0:
             self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.updates += 1
+        self.step += 1
         return terms["loss"].mean()
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -115,10 +118,6 @@ class Model(pl.LightningModule):
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
         return optimizer if self.make_scheduler is None else ([optimizer], [self.make_scheduler(optimizer)])
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the number of updates, on which annealed objectives depend."""
-        checkpoint["updates"] = self.updates
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of updates."""
-        self.updates = checkpoint.get("updates", 0)
+        self.updates = int(checkpoint["state_dict"]["step"])

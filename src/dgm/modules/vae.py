@@ -69,7 +69,7 @@ class VAE(Model):
         """x: [B, ...], mu, logvar: [B, Z], noise eps: [K, B, Z] -> K samples of the posterior and their fit."""
         z = reparameterise(mu, logvar, eps)
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return Draw(self.likelihood.log_prob(x, output), z, mu, logvar, self.updates, self.data_size)
+        return Draw(self.likelihood.log_prob(x, output), z, mu, logvar, self.step, self.data_size)
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, ...] -> posterior means [B, Z]."""

@@ -1,0 +1,1 @@
+"""Everything periodic: randomness, sample grids, weight averaging, progress, guards, the table on disk."""

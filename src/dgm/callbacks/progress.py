@@ -1,0 +1,67 @@
+"""What a person sees while a run trains: a start-up line, a bar, the time it took."""
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+
+class Progress(pl.Callback):
+    """A start-up line and a bar over all updates; only the first process of several speaks.
+
+    Where the output is no terminal there is no bar, but the lines before and after it.
+    """
+
+    def __init__(self, bar: bool = True) -> None:
+        self.shown = bar
+        self.bar: tqdm | None = None
+        self.began = 0.0
+        self.first = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Say what will be trained, on how many images, with how many parameters, for how long."""
+        self.began, self.first = time.perf_counter(), trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        total = int(trainer.estimated_stepping_batches)
+        print(startup_line(trainer, module, total), file=sys.stderr)
+        hidden = not (self.shown and sys.stderr.isatty())
+        self.bar = tqdm(total=total, initial=self.first, unit="update", leave=False, mininterval=0.3, disable=hidden)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Show the validation loss on the bar."""
+        if self.bar is not None and "val/loss" in trainer.callback_metrics:
+            self.bar.set_postfix_str(f"val/loss {trainer.callback_metrics['val/loss'].item():.2f}", refresh=False)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Say how long it took."""
+        if self.bar is not None:
+            self.bar.close()
+            seconds, updates = time.perf_counter() - self.began, trainer.global_step - self.first
+            speed = updates * images_per_update(trainer) / max(seconds, 1e-9)
+            print(f"Trained {updates:,} updates in {seconds:.1f} s ({speed:,.0f} images/s)", file=sys.stderr)
+
+
+def images_per_update(trainer: pl.Trainer) -> float:
+    """Images that all processes see in one update, on average over an epoch."""
+    return trainer.datamodule.size("train") / max(1, int(trainer.num_training_batches))
+
+
+def startup_line(trainer: pl.Trainer, module: pl.LightningModule, total: int) -> str:
+    """`Training VAE (0.8 M parameters) on 55,000 images of mnist ...`."""
+    parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,}"
+    data = trainer.datamodule
+    epochs = total / max(1, int(trainer.num_training_batches))
+    where = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+    return (
+        f"Training {type(module).__name__} ({size} parameters) on {data.size('train'):,} images of {data.name} "
+        f"for {epochs:g} epochs ({total:,} updates) on {where}"
+    )

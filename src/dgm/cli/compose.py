@@ -1,0 +1,78 @@
+"""From words on the command line to a composed, resolved config; Hydra's errors become one sentence each."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dgm.configs import Config, ConfigError, flatten, folder, nearest
+
+
+@contextmanager
+def tree(overrides: list[str]) -> Iterator[tuple[Any, list[str]]]:
+    """Hydra over our configuration tree, and the overrides with the user's own folder put before ours."""
+    if own := os.environ.get("DGM_CONFIG_DIR"):
+        if not os.path.isdir(own):
+            raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
+        overrides = [*overrides, f"hydra.searchpath=[file://{own}]"]
+    with initialize_config_dir(str(folder()), version_base="1.3"), sentences(overrides):
+        yield GlobalHydra.instance().hydra, overrides
+
+
+def compose(name: str, overrides: list[str]) -> Config:
+    """One resolved config, as plain containers."""
+    with tree(overrides) as (hydra, words):
+        return plain(hydra.compose_config(name, words, run_mode=RunMode.RUN, with_log_configuration=False))
+
+
+def plain(config: DictConfig, resolve: bool = True) -> Config:
+    """The config as plain containers, without Hydra's own part."""
+    with sentences([]):
+        task = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        values = OmegaConf.to_container(task, resolve=resolve, throw_on_missing=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+@contextmanager
+def sentences(overrides: list[str]) -> Iterator[None]:
+    """Turn Hydra's and OmegaConf's errors into one sentence that names key, value and remedy."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(_missing(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_unknown(error, overrides)) from error
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").replace("@_global_.loss", "").rpartition("/")
+    return f"{group}={option}: there is no such choice.{nearest(option, error.options or [])}"
+
+
+def _unknown(error: Exception, overrides: list[str]) -> str:
+    text = " ".join(str(error).split())
+    cause = " ".join(str(error.__cause__ or "").split())
+    key = re.search(r"Could not override '([^']+)'", text)
+    if not key:
+        return text
+    given = next((o for o in overrides if o.lstrip("+~").startswith(key[1] + "=")), key[1])
+    if "Key" not in cause and "not in struct" not in cause and "struct" not in text:
+        return f"{given}: {cause or text}"
+    keys = [k for k in flatten(_defaults()) if not k.startswith("hydra.")]
+    return f"{given}: unknown key.{nearest(key[1], keys)}"
+
+
+def _defaults() -> Config:
+    """The tree without overrides, to guess names from."""
+    hydra = GlobalHydra.instance().hydra
+    config = hydra.compose_config("train", [], run_mode=RunMode.RUN, with_log_configuration=False)
+    return plain(config, resolve=False)

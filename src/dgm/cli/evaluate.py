@@ -1,0 +1,39 @@
+"""`dgm evaluate`: measure a trained run by the metrics of the config; results join the run's result.json."""
+
+from typing import Annotated, Any
+
+import torch
+from annotated_types import MinLen
+
+from dgm.cli.compose import compose
+from dgm.cli.tables import show_values
+from dgm.configs import Config, build, check
+from dgm.runs import Run, write_json
+
+
+def command(arguments: list[str]) -> int:
+    """Evaluate one run."""
+    config = compose("evaluate", arguments)
+    check(evaluate, config)
+    run = Run.open(config["run"])
+    measure(run, config["metric"], again=config["again"])
+    show_values(run)
+    return 0
+
+
+def evaluate(*, run: Annotated[str, MinLen(1)], metric: dict[str, Any], again: bool, cache: str) -> None:
+    """The signature that an evaluate config is checked against."""
+
+
+def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) -> dict[str, float]:
+    """Values of all metrics, name -> number; those that the run has already, by the same config, are not repeated."""
+    known = run.result
+    missing = {k: v for k, v in metrics.items() if again or known.get(k, {}).get("config") != v}
+    if missing:
+        model, data = run.model(), data or run.data()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        for name, config in missing.items():
+            report = build(config, f"metric.{name}")(model.to(device), data, device)
+            entry = {"values": report.values, "arrays": report.arrays, "protocol": report.protocol, "config": config}
+            write_json(run.path("result.json"), run.result | {name: entry})
+    return run.values

@@ -1,0 +1,145 @@
+"""Procedural sprites on the factor grid of dSprites (Matthey et al., 2017), and dSprites itself from its file.
+
+Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y). Rows count as in dSprites:
+y runs fastest, shape slowest. The colour of dSprites, which never varies, is left out.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dgm.data.loading import generator
+from dgm.data.sets import Arrays, Batch, Set, Splits, Subset
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+FACTORS = ("shape", "scale", "orientation", "x", "y")
+SIZES = (3, 6, 40, 32, 32)
+CANVAS = 64  # side of the canvas, in the unit of all lengths below
+FIRST = 16.5  # centre of a sprite at position 0; each position is one unit further, the last at 47.5
+
+
+def load(size: Literal[32, 64] = 64, path: str | None = None, test: Annotated[int, Ge(1)] = 10_000) -> Splits:
+    """All 737,280 images, `test` of them set apart by a fixed shuffle; drawn, or read from the npz at `path`."""
+    data: Set = Sprites(size) if path is None else read(path, size)
+    if test >= len(data):
+        raise ValueError(f"data.source.test={test} leaves nothing of {len(data)} images; lower it")
+    order = torch.randperm(len(data), generator=generator(0))
+    return Splits(Subset(data, order[test:]), Subset(data, order[:test]))
+
+
+def factors(rows: Tensor) -> Tensor:
+    """Row indices [B] -> factors [B, F], int64."""
+    return torch.stack(torch.unravel_index(rows, SIZES), 1)
+
+
+def rows(factors: Tensor) -> Tensor:
+    """Factors [B, F] -> row indices [B]."""
+    strides = torch.tensor([prod(SIZES[i + 1 :]) for i in range(len(SIZES))])
+    return (factors * strides).sum(1)
+
+
+def square(x: Tensor, y: Tensor) -> Tensor:
+    """Inside a square whose corners are just outside the unit circle; x, y of any shape."""
+    return torch.maximum(x.abs(), y.abs()) <= 0.7177
+
+
+def ellipse(x: Tensor, y: Tensor) -> Tensor:
+    """Inside an ellipse, twice as wide as high."""
+    return x.square() + (2 * y).square() <= 1.0
+
+
+def heart(x: Tensor, y: Tensor) -> Tensor:
+    """Inside (x^2 + y^2 - 1)^3 = x^2 y^3, brought to the unit circle, tip down (y points up)."""
+    u, v = 1.24 * x, 1.24 * y + 0.09
+    return (u.square() + v.square() - 1) ** 3 <= u.square() * v**3
+
+
+OUTLINES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (square, ellipse, heart)
+RADIUS = 15.3  # of the unit circle at scale 1
+
+
+def inside(shape: int, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Whether points lie in a shape at the origin, turned counter-clockwise; x, y in units, y down; broadcasts."""
+    cos, sin, unit = angle.cos(), angle.sin(), RADIUS * scale
+    return OUTLINES[shape]((x * cos - y * sin) / unit, (-x * sin - y * cos) / unit)
+
+
+class Sprites:
+    """The whole grid, drawn when asked for.
+
+    Each of the 720 shapes, scales and orientations is drawn once, on a plate so large that every image is a
+    window of it: positions are whole units apart, so the window at the right place is the drawing itself.
+    """
+
+    def __init__(self, size: Literal[32, 64] = 64) -> None:
+        self.size, self.step = size, CANVAS // size
+
+    def __len__(self) -> int:
+        return prod(SIZES)
+
+    @cached_property
+    def plates(self) -> Tensor:
+        """uint8 [720, P, P], P = step (S - 1) + 32, sampled at whole units."""
+        side = self.step * (self.size - 1) + SIZES[3]
+        ticks = torch.arange(side) + (0.5 * self.step - FIRST - (SIZES[3] - 1))
+        scale, angle = torch.linspace(0.5, 1, SIZES[1]), torch.linspace(0, 2 * math.pi, SIZES[2])
+        pose = (scale.view(-1, 1, 1, 1), angle.view(-1, 1, 1), ticks.view(1, -1), ticks.view(-1, 1))
+        drawn = [inside(shape, *pose).to(torch.uint8) * 255 for shape in range(SIZES[0])]
+        return torch.stack(drawn).flatten(0, 2)
+
+    @cached_property
+    def windows(self) -> Tensor:
+        """A view of the plates, uint8 [720, 32, 32, S, S]: top and left edges, then the image."""
+        reach = self.step * (self.size - 1) + 1
+        views = self.plates.unfold(1, reach, 1).unfold(2, reach, 1)
+        return views[..., :: self.step, :: self.step]
+
+    def fetch(self, indices: Tensor) -> Batch:
+        """Rows [B] -> {"image": uint8 [B, 1, S, S], 0 or 255, "factors": int64 [B, F]}."""
+        drawn = factors(indices)
+        shape, scale, angle, x, y = drawn.unbind(1)
+        plate = (shape * SIZES[1] + scale) * SIZES[2] + angle
+        image = self.windows[plate, SIZES[4] - 1 - y, SIZES[3] - 1 - x]
+        return {"image": image.unsqueeze(1), "factors": drawn}
+
+
+def read(path: str, size: int) -> Arrays:
+    """The genuine npz -> images of 0 or 255 [N, 1, 64, 64] and factors [N, F], in memory (3 GiB).
+
+    Errors: FileNotFoundError where there is no file, ValueError where it is not the archive of dSprites.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise FileNotFoundError(
+            f"data.source.path={path}: no such file; correct it, or null draws the sprites"
+        )
+    try:
+        with np.load(place, allow_pickle=False) as archive:
+            images, classes = torch.from_numpy(archive["imgs"]), torch.from_numpy(archive["latents_classes"])
+    except UNREADABLE as error:
+        raise _corrupt(path, " ".join(str(error).split()) or type(error).__name__) from error
+    if (
+        images.dtype != torch.uint8
+        or images.shape[1:] != (CANVAS, CANVAS)
+        or classes.shape != (len(images), 6)
+    ):
+        raise _corrupt(path, f"imgs {list(images.shape)} {images.dtype}, classes {list(classes.shape)}")
+    if size != CANVAS:
+        raise ValueError(f"data.source.size={size}, but the images in {path} are 64 x 64; set it to 64")
+    return Arrays({"image": images.mul_(255).unsqueeze(1), "factors": classes[:, 1:].long()})
+
+
+def _corrupt(path: str, why: str) -> ValueError:
+    return ValueError(
+        f"data.source.path={path} is no intact dSprites npz ({why}); download it again, or set null"
+    )

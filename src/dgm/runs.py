@@ -1,0 +1,209 @@
+"""A run on disk: its identity, state, config, metrics and checkpoints, and how to open it again.
+
+A run's folder is named by its overrides and the hash of what determines its result, so the same config always
+finds the same folder: finished runs are not repeated and interrupted ones go on.
+"""
+
+import contextlib
+import csv
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from dgm.configs import Config, ConfigError, build, flatten
+
+State = Literal["missing", "running", "done", "failed", "interrupted"]
+
+# what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
+UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "callbacks.progress", "metric")
+UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size")
+UNIDENTIFIED += tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes"))
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as json, whole or not at all."""
+    write(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def identity(config: Config) -> str:
+    """Ten hex digits of the hash of all that determines a run's result."""
+    kept = {key: value for key, value in sorted(flatten(config).items()) if not _unidentified(key)}
+    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=5).hexdigest()
+
+
+def _unidentified(key: str) -> bool:
+    copies = r"^model\.(loss|optimizer|scheduler|likelihood)\."  # already counted where they come from
+    within = any(key == other or key.startswith(other + ".") for other in UNIDENTIFIED)
+    return within or key.endswith(".root") or re.match(copies, key) is not None
+
+
+def slug(overrides: list[str], digest: str) -> str:
+    """A folder name: what was overridden, readable, then the hash."""
+    ours = [o for o in overrides if not _unidentified(o.lstrip("+~").split("=")[0].split("@")[0])]
+    words = ",".join(re.sub(r"[^\w.=+-]+", "_", o) for o in ours if not o.startswith("experiment="))
+    return f"{words[:120] or 'default'}-{digest}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Only reads, but for `mark`."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """A run that exists. Errors: ConfigError where the folder is none."""
+        run = cls(Path(folder))
+        if not run.path("config.yaml").is_file():
+            raise ConfigError(f"run={folder}: no run is there (config.yaml is missing); give the folder of a run")
+        return run
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the folder."""
+        return self.folder.joinpath(*parts)
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """The resolved config, plain containers."""
+        return yaml.safe_load(self.path("config.yaml").read_text())
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path(name)
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Overrides, versions, commit, hardware, wall-clock."""
+        return self._json("provenance.json")
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What was overridden, key -> value."""
+        pairs = (o.lstrip("+").partition("=") for o in self.provenance.get("overrides", []))
+        return {key: value for key, _, value in pairs}
+
+    @property
+    def result(self) -> dict[str, dict[str, Any]]:
+        """Measurements: metric -> values, protocol, arrays."""
+        return self._json("result.json")
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All measured values, name -> number."""
+        return {name: value for part in self.result.values() for name, value in part["values"].items()}
+
+    @property
+    def state(self) -> State:
+        """What the folder says, but `interrupted` where the process that was running it is gone."""
+        stored = self._json("state.json")
+        if stored.get("state") == "running" and not _alive(stored):
+            return "interrupted"
+        return stored.get("state", "missing")
+
+    @property
+    def why(self) -> str:
+        """Why it failed, where it did."""
+        return self._json("state.json").get("why", "")
+
+    def mark(self, state: State, why: str = "") -> None:
+        """Write the state."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record = {"state": state, "why": why, "pid": os.getpid(), "host": platform.node(), "time": now}
+        write_json(self.path("state.json"), record)
+
+    def curve(self) -> Iterator[dict[str, str]]:
+        """Rows of the logged table: step, epoch, name, value."""
+        if self.path("metrics.csv").is_file():
+            with self.path("metrics.csv").open(newline="") as file:
+                yield from csv.DictReader(file)
+
+    def checkpoint(self) -> Path | None:
+        """The best weights by validation where there was one, else the last."""
+        found = (self.path("checkpoints", f"{name}.ckpt") for name in ("best", "last"))
+        return next((path for path in found if path.is_file()), None)
+
+    def data(self) -> Any:
+        """The run's data module."""
+        return build(self.config["data"], "data")
+
+    def model(self) -> Any:
+        """The run's model with its best weights, in evaluation mode, on the CPU."""
+        import torch
+
+        model = build(self.config["model"], "model")
+        path = self.checkpoint()
+        if path is None:
+            raise ConfigError(f"run={self.folder}: has no checkpoint yet (it is {self.state}); train it first")
+        try:
+            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the file, the remedy is the same
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(f"run={self.folder}: {path.name} cannot be read ({reason}); train it again") from error
+        return model.eval()
+
+
+def _alive(record: dict[str, Any]) -> bool:
+    if record.get("host") != platform.node():
+        return True  # another machine's: not ours to judge
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(record["pid"], 0)
+        return True
+    return False
+
+
+def find(folder: str | Path) -> list[Run]:
+    """All runs at or below a folder, by name."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise ConfigError(f"folder={folder}: there is no such folder; give one that holds runs")
+    found = [Run(path.parent) for path in sorted(root.rglob("config.yaml"))]
+    if not found:
+        raise ConfigError(f"folder={folder}: no runs in it; train some first, or give another folder")
+    return found
+
+
+def provenance(overrides: list[str]) -> dict[str, Any]:
+    """What is needed to repeat a run: overrides, versions, commit, machine."""
+    return {
+        "overrides": overrides,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "dgm": importlib.metadata.version("dgm"),
+        "commit": _git("rev-parse", "HEAD"),
+        "diff": _git("diff", "HEAD"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git on the code that runs, None where it is no checkout."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

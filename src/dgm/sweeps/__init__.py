@@ -1,0 +1,1 @@
+"""Launchers and search, behind Hydra's own plugin interfaces."""
