@@ -103,7 +103,7 @@ def check(target: Callable[..., Any], config: Config, key: str = "", partial: bo
     Raises ConfigError on the first unknown key, missing key, wrong type, value out of range or unfit pair.
     """
     signature = inspect.signature(target)
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    hints = _hints(target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     arguments = {name: value for name, value in config.items() if name not in MARKS}
     for name in arguments:
@@ -122,6 +122,14 @@ def check(target: Callable[..., Any], config: Config, key: str = "", partial: bo
     for name, value in calls.items():
         if name in hints:
             _check_pair(value, hints[name], _join(key, name), _name(target))
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations as types; none where a library writes some that exist for type checkers only."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except NameError:
+        return {}
 
 
 def _calls(value: Any, key: str) -> Iterator[tuple[str, Config]]:

@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -49,13 +50,21 @@ def sentences(overrides: list[str]) -> Iterator[None]:
         yield
     except MissingConfigException as error:
         raise ConfigError(_missing(error)) from error
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override}: cannot be read as KEY=VALUE; quote brackets and commas") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_unknown(error, overrides)) from error
 
 
 def _missing(error: MissingConfigException) -> str:
-    group, _, option = (error.missing_cfg_file or "").replace("@_global_.loss", "").rpartition("/")
-    return f"{group}={option}: there is no such choice.{nearest(option, error.options or [])}"
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    return f"{group}={option}: there is no such choice.{nearest(option, choices(group))}"
+
+
+def choices(group: str) -> list[str]:
+    """The names in a group, ours and the user's."""
+    roots = [folder(), *(Path(own) for own in filter(None, [os.environ.get("DGM_CONFIG_DIR")]))]
+    return sorted({path.stem for root in roots for path in (root / group).glob("*.yaml")})
 
 
 def _unknown(error: Exception, overrides: list[str]) -> str:

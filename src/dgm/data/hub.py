@@ -6,6 +6,7 @@ Shapes: N images in a split, C channels, H height, W width.
 import re
 from difflib import get_close_matches
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,8 +36,8 @@ def load(
 ) -> Splits:
     """Decode every image once, into one uint8 tensor [N, C, H, W] per split.
 
-    path: what exists here is read from here: a parquet file, a folder or glob of them (the split is the leading
-    word of a file's name), or a folder of images by split and class; anything else is a name on the hub.
+    path: what exists here is read from here: a parquet file, a folder or glob of them (the leading word of a
+    file's name is its split), or a folder of images by split and class; anything else is a name on the hub.
     A split may be a slice such as `train[90%:]`, taken in the order of the files.
     name: configuration of a hub set. Errors: ValueError or FileNotFoundError naming the key at fault.
     """
@@ -64,11 +65,11 @@ def _builder(path: str, name: str | None, revision: str | None) -> "DatasetBuild
 
 
 def _local(path: str) -> dict[str, Any] | None:
-    """Arguments of a packaged reader, which never asks the network; None where only a hub name can be meant."""
+    """Arguments of a packaged reader, which asks no network; None where only a hub name can be meant."""
     place = Path(path).expanduser()
     if place.is_dir():
         files = sorted(place.rglob("*.parquet"))
-        return _parquet(files) if files else {"path": "imagefolder", "data_dir": str(place.resolve())}
+        return _parquet(files) if files else _image_folder(path, place)
     base = Path(place.anchor)
     files = [place] if place.is_file() else sorted(base.glob(str(place.relative_to(base))))
     if files:
@@ -76,6 +77,15 @@ def _local(path: str) -> dict[str, Any] | None:
     if place.is_absolute() or path.count("/") > 1 or re.search(r"[*?\[]|\.parquet$|^\.", path):
         raise FileNotFoundError(f"data.source.path={path}: nothing at {place.absolute()}; correct the path")
     return None
+
+
+def _image_folder(path: str, place: Path) -> dict[str, Any]:
+    suffixes = Image.registered_extensions()
+    if not any(file.suffix.lower() in suffixes for file in place.rglob("*")):
+        raise FileNotFoundError(
+            f"data.source.path={path}: neither parquet nor images are in it; correct the path"
+        )
+    return {"path": "imagefolder", "data_dir": str(place.resolve())}
 
 
 def _parquet(files: list[Path]) -> dict[str, Any]:
@@ -95,8 +105,8 @@ def _unreadable(path: str, local: bool, error: Exception) -> Exception:
     if isinstance(error, ValueError):
         return ValueError(f"{why}; set data.source.name to a configuration that it has")
     return FileNotFoundError(
-        f"data.source.path={path} is neither here (no {Path(path).absolute()}) nor could it be fetched from the "
-        f"Hugging Face hub ({_sentence(error)}); correct the path, or run once with network access"
+        f"data.source.path={path} is not here (no {Path(path).absolute()}) and could not be fetched "
+        f"from the Hugging Face hub ({_sentence(error)}); correct the path, or run once with network access"
     )
 
 
@@ -107,9 +117,10 @@ def _sentence(error: Exception) -> str:
 
 def _split(builder: "DatasetBuilder", path: str, key: str, value: str) -> "Dataset":
     known = list(builder.info.splits or {})
+    cut = "train" if "train" in known else known[0]
     remedy = (
-        f"set data.source.{key} to a split or a slice, for example train_split='{known[0]}[:90%]' and "
-        f"test_split='{known[0]}[90%:]'"
+        f"set data.source.{key} to a split or a slice, for example train_split='{cut}[:90%]' and "
+        f"test_split='{cut}[90%:]'"
     )
     for word in (part.split("[")[0].strip() for part in value.split("+")):
         if word not in known:
@@ -154,9 +165,10 @@ def _images(data: "Dataset", column: str, shape: list[int]) -> Tensor:
         )
     pixels = np.empty((len(data), *shape[1:], shape[0]), dtype=np.uint8)
     encoded = data.select_columns([column]).cast_column(column, Encoded(decode=False))
-    for index, row in enumerate(encoded):
+    rows = chain.from_iterable(part[column] for part in encoded.iter(1000))
+    for index, row in enumerate(rows):
         try:
-            pixels[index] = _pixels(row[column], shape)
+            pixels[index] = _pixels(row, shape)
         except (OSError, ValueError, SyntaxError, TypeError) as error:
             raise ValueError(
                 f"data.source.image_column={column}: image {index} {_sentence(error)}"
@@ -170,8 +182,8 @@ def _pixels(encoded: dict[str, Any] | None, shape: list[int]) -> np.ndarray:
     if encoded is None:
         raise ValueError("is empty; remove that row")
     try:
-        image = Image.open(BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"])
-        image = ImageOps.exif_transpose(image)
+        file = BytesIO(encoded["bytes"]) if encoded["bytes"] is not None else encoded["path"]
+        image: Image.Image = ImageOps.exif_transpose(Image.open(file))
         image.load()
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"cannot be decoded ({_sentence(error)}); remove it") from error

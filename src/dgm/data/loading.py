@@ -1,6 +1,7 @@
 """Batches in an order, and with noise, that depend on (seed, epoch, position) alone, so any place can be revisited."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -39,12 +40,14 @@ class Order:
     """
 
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
+        if math.ceil(n / world) // batch_size and n // world < math.ceil(math.ceil(n / world) / batch_size):
+            raise ValueError(f"{n} images are too few for {world} processes in batches of {batch_size}; use fewer devices")
         self.n, self.batch_size, self.shuffle = n, batch_size, shuffle
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        return -(-(-(-self.n // self.world)) // self.batch_size)
+        return math.ceil(math.ceil(self.n / self.world) / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""

@@ -1,7 +1,7 @@
-"""Procedural sprites on the factor grid of dSprites (Matthey et al., 2017), and dSprites itself from its file.
+"""Procedural sprites on the factor grid of dSprites (Matthey et al., 2017), and dSprites from its file.
 
-Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y). Rows count as in dSprites:
-y runs fastest, shape slowest. The colour of dSprites, which never varies, is left out.
+Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y). Rows are ordered as in
+dSprites: y runs fastest, shape slowest. The colour of dSprites, which never varies, is left out.
 """
 
 import math
@@ -29,7 +29,7 @@ FIRST = 16.5  # centre of a sprite at position 0; each position is one unit furt
 
 
 def load(size: Literal[32, 64] = 64, path: str | None = None, test: Annotated[int, Ge(1)] = 10_000) -> Splits:
-    """All 737,280 images, `test` of them set apart by a fixed shuffle; drawn, or read from the npz at `path`."""
+    """All 737,280 images, `test` of them set apart by a fixed shuffle; drawn, or read from the npz `path`."""
     data: Set = Sprites(size) if path is None else read(path, size)
     if test >= len(data):
         raise ValueError(f"data.source.test={test} leaves nothing of {len(data)} images; lower it")
@@ -49,8 +49,8 @@ def rows(factors: Tensor) -> Tensor:
 
 
 def square(x: Tensor, y: Tensor) -> Tensor:
-    """Inside a square whose corners are just outside the unit circle; x, y of any shape."""
-    return torch.maximum(x.abs(), y.abs()) <= 0.7177
+    """Inside a square in the unit circle; x, y of any shape."""
+    return torch.maximum(x.abs(), y.abs()) <= 0.6928  # no edge of the grid then falls on a pixel's centre
 
 
 def ellipse(x: Tensor, y: Tensor) -> Tensor:
@@ -59,8 +59,8 @@ def ellipse(x: Tensor, y: Tensor) -> Tensor:
 
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
-    """Inside (x^2 + y^2 - 1)^3 = x^2 y^3, brought to the unit circle, tip down (y points up)."""
-    u, v = 1.24 * x, 1.24 * y + 0.09
+    """Inside (x^2 + y^2 - 1)^3 = x^2 y^3, brought into the unit circle, tip down (y points up)."""
+    u, v = 1.26 * x, 1.26 * y + 0.25  # the smallest circle around it has its centre at 0.25 and radius 1.25
     return (u.square() + v.square() - 1) ** 3 <= u.square() * v**3
 
 
@@ -69,7 +69,7 @@ RADIUS = 15.3  # of the unit circle at scale 1
 
 
 def inside(shape: int, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Whether points lie in a shape at the origin, turned counter-clockwise; x, y in units, y down; broadcasts."""
+    """Whether points lie in a shape at the origin, turned counter-clockwise; y points down; broadcasts."""
     cos, sin, unit = angle.cos(), angle.sin(), RADIUS * scale
     return OUTLINES[shape]((x * cos - y * sin) / unit, (-x * sin - y * cos) / unit)
 

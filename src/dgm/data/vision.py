@@ -69,8 +69,8 @@ def _download(dataset: Name, folder: Path) -> None:
     except Exception as error:  # any failure of a download means the same to a user
         found = f", where {', '.join(broken)} is damaged," if broken else ""
         raise FileNotFoundError(
-            f"data.root={folder}: {dataset} is missing or incomplete under {where}{found} and could not be downloaded "
-            f"({_sentence(error)}); set DGM_DATA or data.root to the folder that holds {_home(dataset)}"
+            f"data.root={folder}: {dataset} is missing or incomplete under {where}{found} and could not be "
+            f"downloaded ({_sentence(error)}); set DGM_DATA or data.root to the folder of {_home(dataset)}"
         ) from error
 
 

@@ -1,0 +1,100 @@
+"""`dgm figure`: draws a figure of a run, or of a folder of runs, and writes it with the numbers behind it."""
+
+import inspect
+import io
+import os
+import typing
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
+from hydra.types import RunMode
+
+from dgm.cli.compose import plain, tree
+from dgm.configs import Config, ConfigError, build, check, folder
+from dgm.figures import Drawing
+from dgm.runs import Run, find, write_json
+
+Format = Literal["png", "pdf", "svg"]
+HELP = """\
+dgm figure figure=NAME run=RUN [out=FOLDER] [format=png|pdf|svg] [figure.KEY=VALUE ...]
+Writes NAME.png and NAME.json, the numbers behind it, to RUN/figures or to FOLDER. NAME is one of
+
+"""
+
+
+def command(arguments: list[str]) -> int:
+    """Draw one figure."""
+    if "-h" in arguments or "--help" in arguments:
+        print(HELP + "\n".join(choices()))
+        return 0
+    with tree(arguments) as (hydra, words):
+        composed = hydra.compose_config("figure", words, run_mode=RunMode.RUN, with_log_configuration=False)
+    config = plain(composed)
+    check(figure, config)
+    make = build(config["figure"], "figure")
+    drawing = make(opened(make, config["run"]))
+    target = Path(config["out"] or Path(config["run"]) / "figures")
+    for path in save(drawing, target, composed.hydra.runtime.choices["figure"], config["format"]):
+        print(path)
+    show_numbers(drawing.numbers)
+    return 0
+
+
+def figure(
+    *,
+    run: Annotated[str, MinLen(1)],
+    figure: Callable[..., Drawing],
+    out: str | None,
+    format: Format,
+    cache: str,
+) -> None:
+    """The signature that a figure config is checked against."""
+
+
+def choices() -> list[str]:
+    """A line for every figure: its name and what its yaml says of itself."""
+    own = os.environ.get("DGM_CONFIG_DIR")
+    homes = [folder(), Path(own)] if own else [folder()]
+    paths = sorted(path for home in homes for path in home.glob("figure/*.yaml"))
+    return [f"  {path.stem:16} {path.read_text().partition(chr(10))[0].lstrip('# ')}" for path in paths]
+
+
+def opened(draw: Callable[..., Any], path: str) -> Run | list[Run]:
+    """A run, or all finished runs of a folder, as the annotation of the first parameter of `draw` says."""
+    function = draw.func if isinstance(draw, partial) else draw
+    first = next(iter(inspect.signature(function).parameters))
+    if typing.get_type_hints(function).get(first) is Run:
+        return Run.open(path)
+    done = [run for run in find(path) if run.state == "done"]
+    if not done:
+        raise ConfigError(f"run={path}: no run in it is done; let them finish first")
+    return done
+
+
+def save(drawing: Drawing, target: Path, name: str, format: Format = "png") -> tuple[Path, Path]:
+    """Write the picture and its numbers, each whole or not at all: -> their paths."""
+    picture, numbers = target / f"{name}.{format}", target / f"{name}.json"
+    held = io.BytesIO()
+    drawing.figure.savefig(held, format=format)
+    target.mkdir(parents=True, exist_ok=True)
+    draft = picture.with_name(f".{picture.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(held.getvalue())
+        draft.replace(picture)
+    finally:
+        draft.unlink(missing_ok=True)
+    write_json(numbers, drawing.numbers)
+    return picture, numbers
+
+
+def show_numbers(numbers: Config) -> None:
+    """The key numbers, which are those that stand alone; lists and tables are in the json."""
+    for name, value in numbers.items():
+        if isinstance(value, float | int):
+            print(
+                f"  {name.replace('_', ' ')}: "
+                + (f"{value:.4g}" if isinstance(value, float) else f"{value:,}")
+            )

@@ -1,0 +1,24 @@
+"""`dgm report`: one html page about all runs in a folder."""
+
+from pathlib import Path
+
+from dgm.cli.table import Parser
+from dgm.configs import ConfigError
+from dgm.runs import find, write
+
+
+def command(arguments: list[str]) -> int:
+    """Write the page and print where it is."""
+    parser = Parser("dgm report", description="One self-contained html page about all runs in a folder.")
+    parser.add_argument("folder", help="a folder with runs in it, at any depth")
+    parser.add_argument("--out", help="the file to write; else FOLDER/report.html")
+    options = parser.parse_args(arguments)
+    runs = find(options.folder)
+    out = Path(options.out or Path(options.folder, "report.html"))
+    if out.is_dir():
+        raise ConfigError(f"--out={out}: is a folder; give the name of a file")
+    from dgm.figures.report import page
+
+    write(out, page(runs, Path(options.folder).resolve().name))
+    print(out)
+    return 0

@@ -1,0 +1,176 @@
+"""Many runs -> one tidy table -> mean and spread over seeds. Unlike measurements stay in unlike columns."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgm.configs import Config, flatten
+from dgm.runs import UNIDENTIFIED, Run
+
+MAIN = ("elbo", "reconstruction", "kl", "bits_per_dim", "active_units", "iw_*", "fid_*")
+Setting = int | float | bool | str | None
+Protocol = dict[str, Any]
+
+
+def tidy(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run: run, state, a column per overridden key, one per measured value, seconds.
+
+    Rows are in the order of their settings; the index is a run's place in `runs`. `attrs` holds the names of
+    the keys and of the values, and a note for each value that was split because its protocols differ.
+    """
+    keys = _keys(runs)
+    protocols: dict[str, list[tuple[str, Protocol]]] = {}
+    rows = [_row(run, keys, protocols) for run in runs]
+    values = [column(name, i) for name in _in_order(protocols) for i in range(len(protocols[name]))]
+    frame = pd.DataFrame(rows, columns=["run", "state", *keys, *values, "seconds"])
+    frame[[*values, "seconds"]] = frame[[*values, "seconds"]].astype(float)
+    frame.attrs = {"keys": keys, "values": values, "notes": _notes(protocols)}
+    return _sorted(frame, keys)
+
+
+def swept(frame: pd.DataFrame) -> list[str]:
+    """Keys with more than one value, the seed excluded."""
+    return [k for k in frame.attrs["keys"] if k != "seed" and frame[k].nunique(dropna=False) > 1]
+
+
+def over_seeds(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean, std (ddof 1, NaN for one seed) and n of each metric, columns (metric, ...), by the swept keys.
+
+    The same run found in two folders counts once, and n counts only runs that have the value.
+    """
+    keys = swept(frame)
+    once = frame.assign(_state=frame["state"] != "done").sort_values("_state", kind="stable")
+    once = _sorted(once.drop_duplicates("run"), keys)
+    by: Any = keys or (lambda _: 0)
+    grouped = once.groupby(by, sort=False, dropna=False)[list(metrics)]
+    columns = pd.MultiIndex.from_product([list(metrics), ["mean", "std", "n"]])
+    if not metrics:
+        return pd.DataFrame(index=once.groupby(by, sort=False, dropna=False).size().index, columns=columns)
+    return grouped.agg(["mean", "std", "count"]).set_axis(columns, axis=1)
+
+
+def main_metrics(names: Sequence[str]) -> list[str]:
+    """Those of the names that a study is first judged by, in their usual order."""
+    return [n for n in _in_order(names) if any(fnmatch(base(n), pattern) for pattern in MAIN)]
+
+
+def column(name: str, i: int) -> str:
+    """The column of a value under its i-th protocol: `fid`, `fid [2]`, ..."""
+    return name if i == 0 else f"{name} [{i + 1}]"
+
+
+def base(name: str) -> str:
+    """The value that a column holds: `fid [2]` -> `fid`."""
+    return re.sub(r" \[\d+\]$", "", name)
+
+
+def shown(value: Any) -> str:
+    """A setting or a number as a table shows it: four digits, `-` for none."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "-"
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if not isinstance(value, int | float | np.number):
+        return str(value)
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e7 else _digits(float(value))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4g}" if not 1000 <= abs(value) < 1e7 else f"{value:.1f}"
+
+
+def spread(mean: float, std: float) -> str:
+    """`mean ± std`: four digits of the mean, no more than two of the spread and no fewer than one."""
+    if np.isnan(std) or std == 0 or not np.isfinite(mean):
+        return shown(float(mean))
+    first = int(np.floor(np.log10(std)))  # the place of the spread's first digit
+    enough = 3 - int(np.floor(np.log10(abs(mean)))) if mean else 0
+    places = max(0, min(1 - first, max(-first, enough)))
+    return f"{mean:.{places}f} ± {std:.{places}f}" if places < 7 else f"{mean:.4g} ± {std:.1e}"
+
+
+def parse(text: str) -> Setting:
+    """An override's text as the int, float or bool that it is, None for null, else the text."""
+    if text.lower() in ("null", "~", ""):
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip("'\"")
+
+
+def _keys(runs: Sequence[Run]) -> list[str]:
+    """Overridden keys that bear on a result, as they first appear; the seed comes last."""
+    found = [k for run in runs for k in run.overrides]
+    ours = dict.fromkeys(k for k in found if not any(k == u or k.startswith(u + ".") for u in UNIDENTIFIED))
+    return sorted(ours, key=lambda k: k == "seed")
+
+
+def _row(run: Run, keys: list[str], protocols: dict[str, list[tuple[str, Protocol]]]) -> dict[str, Any]:
+    flat, overrides = flatten(run.config), run.overrides
+    row: dict[str, Any] = {"run": run.folder.name, "state": run.state}
+    row |= {key: _setting(key, flat, overrides) for key in keys}
+    for name, measure, value, protocol in _measured(run):
+        known = protocols.setdefault(name, [])
+        if (measure, protocol) not in known:
+            known.append((measure, protocol))
+        row[column(name, known.index((measure, protocol)))] = value
+    return row | {"seconds": run.provenance.get("seconds")}
+
+
+def _setting(key: str, flat: Config, overrides: dict[str, str]) -> Setting:
+    """From the config, which also knows what was not overridden; choices of a group only overrides know."""
+    value = flat.get(key)
+    if value is None:
+        return parse(overrides.get(key, ""))
+    return value if isinstance(value, int | float | str) else json.dumps(value)
+
+
+def _measured(run: Run) -> Iterator[tuple[str, str, float, Protocol]]:
+    """(name, metric, value, flat protocol) of all that was measured."""
+    for measure, part in run.result.items():
+        protocol = flatten(part.get("protocol") or {})
+        yield from ((name, measure, value, protocol) for name, value in part["values"].items())
+
+
+def _in_order(names: Any) -> list[str]:
+    """Main metrics first, in their usual order, the others as they came."""
+
+    def place(name: str) -> int:
+        return next((i for i, pattern in enumerate(MAIN) if fnmatch(base(name), pattern)), len(MAIN))
+
+    return sorted(names, key=place)
+
+
+def _notes(protocols: dict[str, list[tuple[str, Protocol]]]) -> list[str]:
+    """One sentence per split column: in what its protocol differs from that of the first."""
+    split = ((name, known, i) for name, known in protocols.items() for i in range(1, len(known)))
+    return [_note(name, i, known[0], known[i]) for name, known, i in split]
+
+
+def _note(name: str, i: int, first: tuple[str, Protocol], other: tuple[str, Protocol]) -> str:
+    old, new = {"metric": first[0]} | first[1], {"metric": other[0]} | other[1]
+    unlike = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    said = "; ".join(f"{k} = {shown(new.get(k))} where {name} has {shown(old.get(k))}" for k in unlike)
+    return f"{column(name, i)}: measured by another protocol, not comparable: {said}"
+
+
+def _sorted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Rows by their settings: none, numbers by size, words by alphabet."""
+    order = sorted(frame.index, key=lambda i: [_rank(frame.at[i, key]) for key in keys])
+    return frame.loc[order]
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    if value is None or value != value:
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, int | float | np.number) else (2, 0.0, str(value))

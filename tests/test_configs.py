@@ -1,0 +1,138 @@
+"""Every yaml composes, builds, trains a step and samples; every bad value gets one sentence."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgm.cli.compose import compose
+from dgm.cli.main import run as dgm
+from dgm.cli.train import train as signature
+from dgm.configs import ConfigError, build, check, folder, resolve
+from dgm.images import inputs
+
+GROUPS = ("model", "loss", "likelihood", "data", "trainer", "optimizer", "scheduler", "callbacks", "logger", "metric")
+CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((folder() / g).glob("*.yaml"))]
+SMALL = {"mlp": ["model.encoder.hidden=[8]", "model.decoder.hidden=[8]"], "conv": ["model.encoder.width=4", "model.decoder.width=4"]}
+PARTNER = {"loss": {"squared_error": "autoencoder", "absolute_error": "autoencoder"}}
+NEEDS = {
+    "hf": ["data.source.path=nowhere"],
+    "density": ["model.encoder.hidden=[8]", "likelihood=gaussian"],
+    "mnist": [], "fashion_mnist": [], "kmnist": [], "cifar10": [], "shapes": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_meets_its_signatures(group, choice):
+    value = f"[{choice}]" if group in ("callbacks", "metric") else choice
+    model = [f"model={PARTNER.get(group, {}).get(choice, 'vae')}"] if group != "model" else []
+    config = compose("train", [*model, f"{group}={value}", *(NEEDS.get(choice, []) if group == "data" else [])])
+    check(signature, config)
+    with torch.device("meta"):
+        build(config["model"])
+    build(config["callbacks"])
+    build(config["trainer"]), build(config["logger"]), build(config["metric"]), build(config["data"])
+
+
+def test_every_experiment_composes():
+    for path in sorted((folder() / "experiment").glob("*.yaml")):
+        config = compose("train", [f"experiment={path.stem}"])
+        check(signature, config)
+
+
+MODELS = [p.stem for p in sorted((folder() / "model").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_a_fixed_batch_and_does_what_it_says(name):
+    kind = "conv" if name.startswith("conv") else "mlp"
+    config = compose("train", [f"model={name}", "optimizer.lr=0.01", "model.latent=4", *SMALL[kind]])
+    torch.manual_seed(0)
+    model, data = build(config["model"]), build(config["data"])
+    x = inputs(data.set("test").fetch(torch.arange(32)))
+    optimizer = model.configure_optimizers()
+    losses = []
+    for _ in range(60):
+        loss = model.objective(x)["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    assert model.decode(model.encode(x)).shape == x.shape
+    if hasattr(model, "sample"):
+        images = model.sample(3, generator=torch.Generator().manual_seed(0))
+        assert images.shape == (3, 1, 8, 8)
+        assert images.min() >= 0 and images.max() <= 1
+        assert torch.equal(images, model.sample(3, generator=torch.Generator().manual_seed(0)))
+
+
+BAD = [
+    ("loss.bta=4", ["loss.bta=4", "Did you mean loss.beta"]),
+    ("+loss.bta=4", ["loss.bta=4", "beta"]),
+    ("loss.beta=banana", ["loss.beta=banana", "number"]),
+    ("loss.beta=-1", ["loss.beta=-1", "greater than or equal to 0"]),
+    ("model.latent=0", ["model.latent=0", "greater than or equal to 1"]),
+    ("model.latent=2.5", ["model.latent=2.5", "integer"]),
+    ("seed=-1", ["seed=-1", "greater than or equal to 0"]),
+    ("data=digist", ["data=digist", "digits"]),
+    ("modl=vae", ["modl"]),
+    ("metric=[likelyhood]", ["metric=likelyhood", "likelihood"]),
+    ("data.binarise=sometimes", ["data.binarise=sometimes", "dynamic"]),
+    ("trainer.max_epochs=many", ["trainer.max_epochs=many", "integer"]),
+    ("optimizer.lr=fast", ["optimizer.lr=fast"]),
+    ("loss=squared_error", ["squared_error", "cannot meet VAE"]),
+    ("model._target_=os.system", ["os.system", "trusted"]),
+    ("model.encoder._target_=dgm.nn.conv.group_nrm", ["dgm.nn.conv.group_nrm", "no such thing"]),
+    ("loss.beta=1,2", ["multirun"]),
+    ("optimizer=[adam", ["optimizer=[adam", "quote"]),
+]
+
+
+@pytest.mark.parametrize(("word", "parts"), BAD, ids=[b[0] for b in BAD])
+def test_bad_input_is_one_sentence_with_key_value_and_remedy(word, parts, capsys, tmp_path):
+    assert dgm(["train", "logger=csv", word]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("Error: ") and err.count("\n") == 1 and "Traceback" not in err
+    for part in parts:
+        assert part in err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_one_bad_point_stops_a_sweep_before_its_first_job(capsys, tmp_path):
+    assert dgm(["train", "-m", "logger=csv", "metric=[]", "loss.beta=1,2,-3"]) == 1
+    assert "loss.beta=-3" in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_too_small_for_a_network_is_refused_before_training(capsys, tmp_path):
+    assert dgm(["train", "model=conv_vae", "data.shape=[1,6,6]", "logger=csv"]) == 1
+    assert "8 x 8" in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_only_what_is_defined_in_a_trusted_package_resolves():
+    for target in ("os.system", "builtins.eval", "dgm.runs.write", "dgm.data.vision.Path", "torch.load", "torch.hub.load"):
+        with pytest.raises(ConfigError, match="trusted"):
+            resolve(target, "x")
+    assert inspect.isclass(resolve("dgm.modules.vae.VAE", "x"))
+
+
+def test_a_package_of_the_users_own_joins_by_name(tmp_path, capsys, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/__init__.py").write_text(
+        "from dgm.losses.variational import Draw, elbo\n"
+        "def halved(draw: Draw, *, factor: float = 0.5) -> dict:\n"
+        "    terms = elbo(draw)\n    return terms | {'loss': factor * terms['loss']}\n"
+    )
+    (tmp_path / "conf/loss").mkdir(parents=True)
+    (tmp_path / "conf/loss/halved.yaml").write_text("_target_: theirs.halved\n_partial_: true\nfactor: 0.25\n")
+    words = ["train", "loss=halved", "logger=csv", "metric=[]", "trainer.max_epochs=1", "--config-dir", "conf"]
+    assert dgm(words) == 1
+    assert "theirs.halved" in capsys.readouterr().err
+    monkeypatch.delenv("DGM_CONFIG_DIR", raising=False)
+    assert dgm([*words, "--trust", "theirs"]) == 0
+    monkeypatch.delenv("DGM_TRUST", raising=False)
+    monkeypatch.delenv("DGM_CONFIG_DIR", raising=False)
+    assert list(Path("outputs").glob("loss=halved*"))
