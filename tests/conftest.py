@@ -14,7 +14,14 @@ from dgm.cli.main import run as dgm
 
 torch.set_num_threads(1)
 
-TINY = ["model.encoder.hidden=[16]", "model.decoder.hidden=[16]", "logger=csv", "metric=[]", "trainer.max_epochs=2"]
+TINY = [
+    "model.encoder.hidden=[16]",
+    "model.decoder.hidden=[16]",
+    "logger=csv",
+    "metric=[]",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=10",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,9 @@ from dgm.configs import Config, ConfigError, build, flatten
 State = Literal["missing", "running", "done", "failed", "interrupted"]
 
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
-UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "callbacks.progress", "metric")
+UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "callbacks.progress", "callbacks.grids", "metric")
 UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size")
-UNIDENTIFIED += tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes"))
+UNIDENTIFIED += tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps"))
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
 
 

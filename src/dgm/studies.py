@@ -1,5 +1,6 @@
 """Many runs -> one tidy table -> mean and spread over seeds. Unlike measurements stay in unlike columns."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,12 @@ from dgm.configs import Config, flatten
 from dgm.runs import UNIDENTIFIED, Run
 
 MAIN = ("elbo", "reconstruction", "kl", "bits_per_dim", "active_units", "iw_*", "fid_*")
+BESIDE = (
+    "_low",
+    "_high",
+    "_floor",
+    "_scale",
+)  # endings of what stands beside a value: its interval and anchors
 Setting = int | float | bool | str | None
 Protocol = dict[str, Any]
 
@@ -54,9 +61,46 @@ def over_seeds(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     return grouped.agg(["mean", "std", "count"]).set_axis(columns, axis=1)
 
 
+def mean_rows(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[list[str], int, list[str]]]:
+    """The table over seeds as text: settings, number of runs, `mean ± std`; a lower n is told in its cell."""
+    keys, rows = swept(frame), []
+    for place, row in over_seeds(frame, metrics).iterrows():
+        counts = [int(row[m, "n"]) for m in metrics]
+        most = max(counts, default=0)
+        values = [spread(row[m, "mean"], row[m, "std"]) for m in metrics]
+        cells = [v if n in (0, most) else f"{v} (n={n})" for v, n in zip(values, counts, strict=True)]
+        settings = place if isinstance(place, tuple) else (place,)
+        rows.append(([shown(s) for s in settings if keys], most, cells))
+    return rows
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs in which something was measured; all where none was."""
+    rows = frame.dropna(subset=frame.attrs["values"], how="all") if frame.attrs["values"] else frame
+    return rows if len(rows) else frame
+
+
 def main_metrics(names: Sequence[str]) -> list[str]:
     """Those of the names that a study is first judged by, in their usual order."""
-    return [n for n in _in_order(names) if any(fnmatch(base(n), pattern) for pattern in MAIN)]
+    judged = [n for n in _in_order(names) if any(fnmatch(base(n), pattern) for pattern in MAIN)]
+    return [n for n in judged if not base(n).endswith(BESIDE)]
+
+
+def anchors(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """A sentence per distance that has anchors: what the best possible value and a visibly worse one are."""
+    found = []
+    for name in metrics:
+        floor, scale = (_range(frame, name.replace(base(name), base(name) + end, 1)) for end in BESIDE[2:])
+        if floor and scale:
+            found.append(
+                f"{name}: test images are at {floor} (floor), blurred test images at {scale} (scale)"
+            )
+    return found
+
+
+def _range(frame: pd.DataFrame, name: str) -> str:
+    values = sorted({number(v) for v in frame[name].dropna()}, key=float) if name in frame else []
+    return values[0] + (f" to {values[-1]}" if len(values) > 1 else "") if values else ""
 
 
 def column(name: str, i: int) -> str:
@@ -70,24 +114,28 @@ def base(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A setting or a number as a table shows it: four digits, `-` for none."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    """A setting as a table shows it, `-` for none."""
+    if value is None or value != value or value == "":
         return "-"
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
     if not isinstance(value, int | float | np.number):
         return str(value)
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e7 else _digits(float(value))
+    plain = float(value)
+    return f"{plain:.0f}" if plain.is_integer() and abs(plain) < 1e7 else f"{plain:.6g}"
 
 
-def _digits(value: float) -> str:
-    return f"{value:.4g}" if not 1000 <= abs(value) < 1e7 else f"{value:.1f}"
+def number(value: float) -> str:
+    """A measured value: four digits, the last zeros too."""
+    if np.isnan(value) or (np.isfinite(value) and float(value).is_integer() and abs(value) < 1e7):
+        return shown(float(value))
+    return f"{value:.1f}" if 1000 <= abs(value) < 1e7 else f"{value:#.4g}"
 
 
 def spread(mean: float, std: float) -> str:
     """`mean ± std`: four digits of the mean, no more than two of the spread and no fewer than one."""
     if np.isnan(std) or std == 0 or not np.isfinite(mean):
-        return shown(float(mean))
+        return number(float(mean))
     first = int(np.floor(np.log10(std)))  # the place of the spread's first digit
     enough = 3 - int(np.floor(np.log10(abs(mean)))) if mean else 0
     places = max(0, min(1 - first, max(-first, enough)))
@@ -101,10 +149,8 @@ def parse(text: str) -> Setting:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text.strip("'\"")
 
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: online with a key, offline without one, one W&B run per run."""
+"""Weights & Biases: online with a key, offline without one; every run its own W&B run."""
 
 import os
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 
-def has_key() -> bool:
-    """A key in the environment or in the settings of an earlier login."""
+def mode() -> str:
+    """What WANDB_MODE says, else online where there is a key in the environment or from an earlier login."""
     import wandb
 
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.setup().settings.api_key)
+    found = os.environ.get("WANDB_API_KEY") or wandb.setup().settings.api_key
+    return os.environ.get("WANDB_MODE") or ("online" if found else "offline")
 
 
 class Wandb(WandbLogger):
@@ -19,21 +20,19 @@ class Wandb(WandbLogger):
     def __init__(self, project: str, folder: str, id: str, name: str, group: str | None, tags: list[str]) -> None:
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
-        super().__init__(
-            name=name, save_dir=folder, project=project, id=id, offline=not has_key(), resume="allow",
-            group=group, tags=tags, settings=settings, job_type="train",
-        )  # fmt: skip
+        settings = wandb.Settings(mode=mode(), silent=True, console="off", x_disable_stats=True)
+        super().__init__(name, folder, project=project, id=id, group=group, tags=tags, settings=settings)
+        self._wandb_init.pop("anonymous", None)  # Lightning still passes it, W&B warns of it
+
+    def log_config(self, config: dict[str, Any]) -> None:
+        """The resolved config."""
+        self.experiment.config.update(config, allow_val_change=True)
 
     def log_summary(self, values: dict[str, float]) -> None:
-        """Final measurements, as the run's summary and in its history."""
+        """Final measurements, in the run's history and as its summary."""
         self.experiment.log(values)
         self.experiment.summary.update(values)
 
     def finish(self) -> None:
         """Close the run, so that the next job of a sweep gets its own."""
         self.experiment.finish()
-
-    def log_config(self, config: dict[str, Any]) -> None:
-        """The resolved config."""
-        self.experiment.config.update(config, allow_val_change=True)

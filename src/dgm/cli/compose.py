@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dgm.configs import Config, ConfigError, flatten, folder, nearest
 
+PATHS = ("run", "out", "cache", "data.root")
+
 
 @contextmanager
 def tree(overrides: list[str]) -> Iterator[tuple[Any, list[str]]]:
@@ -24,8 +26,15 @@ def tree(overrides: list[str]) -> Iterator[tuple[Any, list[str]]]:
         if not os.path.isdir(own):
             raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
         overrides = [*overrides, f"hydra.searchpath=[file://{own}]"]
+    overrides = [quoted(word) for word in overrides]
     with initialize_config_dir(str(folder()), version_base="1.3"), sentences(overrides):
         yield GlobalHydra.instance().hydra, overrides
+
+
+def quoted(word: str) -> str:
+    """A path as Hydra's grammar wants it: in quotes, since our own folders have `=` and `,` in their names."""
+    key, equals, value = word.partition("=")
+    return f"{key}='{value}'" if key in PATHS and equals and value[:1] not in ("'", '"') else word
 
 
 def compose(name: str, overrides: list[str]) -> Config:

@@ -26,7 +26,7 @@ def roots() -> list[Path]:
     """The folders that hold configs; the user's own comes last, so that its files win as they do in a run."""
     own = os.environ.get("DGM_CONFIG_DIR")
     if own and not Path(own).is_dir():
-        raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
+        raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds yaml files")
     return [folder(), *([Path(own)] if own else [])]
 
 
@@ -51,7 +51,7 @@ def show(group: str, choices: dict[str, Path]) -> None:
 
 
 def description(path: Path) -> str:
-    """The first line of a yaml that is a comment of its own, Hydra's directives aside; empty where there is none."""
+    """The first line of a yaml that is all comment, Hydra's directives aside; empty where there is none."""
     lines = (line.strip() for line in path.read_text().splitlines())
     words = (line.lstrip("# ") for line in lines if line.startswith("#"))
     return next((line for line in words if line and not line.startswith("@package")), "")

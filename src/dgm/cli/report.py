@@ -19,6 +19,7 @@ def command(arguments: list[str]) -> int:
         raise ConfigError(f"--out={out}: is a folder; give the name of a file")
     from dgm.figures.report import page
 
-    write(out, page(runs, Path(options.folder).resolve().name))
+    folder = Path(options.folder).resolve()
+    write(out, page(runs, folder.name, folder))
     print(out)
     return 0

@@ -77,17 +77,11 @@ def _study(runs: list[Run], wanted: str, everything: bool) -> "tuple[pd.DataFram
 
 def cells(frame: "pd.DataFrame", metrics: list[str]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the mean table, as text: swept keys, seeds, metrics."""
-    from dgm.studies import over_seeds, shown, spread, swept
+    from dgm.studies import mean_rows, measured, swept
 
-    keys, rows = swept(frame), []
-    for settings, row in over_seeds(frame, metrics).iterrows():
-        counts = [int(row[m, "n"]) for m in metrics]
-        most = max(counts, default=0)
-        values = [spread(row[m, "mean"], row[m, "std"]) for m in metrics]
-        values = [v if n in (0, most) else f"{v} (n={n})" for v, n in zip(values, counts, strict=True)]
-        place = settings if isinstance(settings, tuple) else (settings,)
-        rows.append([*(shown(s) for s in place if keys), str(most), *values])
-    return [*keys, "n", *metrics], rows
+    seen = measured(frame)
+    rows = [[*settings, str(n), *values] for settings, n, values in mean_rows(seen, metrics)]
+    return [*swept(seen), "n", *metrics], rows
 
 
 def markdown(frame: "pd.DataFrame", metrics: list[str]) -> list[str]:
@@ -101,6 +95,8 @@ def show(frame: "pd.DataFrame", metrics: list[str], fit: bool = True) -> None:
     """Print the mean table; to `fit`, the last metrics are left out where the terminal is too narrow."""
     from rich.console import Console
 
+    from dgm.studies import anchors
+
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     room = console.width if fit else 10_000
     left = list(metrics)
@@ -112,7 +108,7 @@ def show(frame: "pd.DataFrame", metrics: list[str], fit: bool = True) -> None:
         console.print(f"Too wide for here: {', '.join(out)}; --all shows all", markup=False)
     if not metrics:
         console.print("Nothing was measured in these runs; dgm evaluate run=RUN metric=[...] does")
-    for note in frame.attrs["notes"]:
+    for note in [*frame.attrs["notes"], *anchors(frame, left)]:
         console.print(note, markup=False)
 
 

@@ -21,6 +21,7 @@ from dgm.callbacks.randomness import seed_all
 from dgm.callbacks.table import Table
 from dgm.cli.compose import compose, plain, tree
 from dgm.cli.evaluate import measure
+from dgm.cli.rank import launch, world
 from dgm.cli.tables import show_values
 from dgm.configs import Config, ConfigError, build, check
 from dgm.data.module import Data
@@ -115,8 +116,9 @@ def perform(run: Run, config: Config, overrides: list[str]) -> Run:
     write_json(run.path("provenance.json"), provenance(overrides))
     write(run.path("config.yaml"), yaml.safe_dump(config, sort_keys=False))
     run.mark("running")
+    processes = world(config)
     try:
-        fit(run, config)
+        fit(run, config) if processes == 1 else launch(run, processes)
     except (KeyboardInterrupt, SystemExit):
         run.mark("interrupted")
         raise KeyboardInterrupt from None
@@ -145,6 +147,8 @@ def fit(run: Run, config: Config) -> None:
     if last.is_file():
         loggers[0].rewind(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if not trainer.is_global_zero:
+        return
     values = measure(run, config["metric"], data)
     for logger in loggers[1:]:
         logger.log_summary({f"test/{name}": value for name, value in values.items()})

@@ -58,7 +58,7 @@ def draw(runs: list[Run], images: Annotated[int, Ge(1)] = 8) -> Drawing:
         error = spread([squared_error(x, one).mean().item() for one in again])
         sizes.append({"latent": size, "model": error, "pca": squared_error(x, linear).mean().item()})
         tiles += [again[0][rows], linear[rows]]
-        names += [f"model {size}", f"PCA {size}"]
+        names += [f"AE {size}", f"PCA {size}"]
     figure = canvas(5.2 + 0.55 * len(rows), max(3.6, 0.55 * len(names) + 0.5))
     left, right = figure.subplots(1, 2, width_ratios=[4, 0.55 * len(rows) + 0.8])
     plot_errors(left, sizes)
@@ -74,7 +74,8 @@ def plot_errors(axes: Axes, sizes: list[dict[str, Any]]) -> None:
     latent, mean = [s["latent"] for s in sizes], [s["model"]["mean"] for s in sizes]
     sd = [s["model"]["sd"] for s in sizes]
     axes.errorbar(latent, mean, sd, color=PALETTE[0], marker="o", capsize=3, label="autoencoder")
-    axes.plot(latent, [s["pca"] for s in sizes], color=PALETTE[1], marker="s", linestyle="--", label="PCA")
+    pca = [s["pca"] for s in sizes]
+    axes.errorbar(latent, pca, color=PALETTE[1], marker="s", linestyle="--", label="PCA")
     axes.set_xscale("log")
     axes.set_xticks(latent, [str(z) for z in latent])
     axes.minorticks_off()

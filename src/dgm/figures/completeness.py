@@ -32,8 +32,9 @@ def draw(
 ) -> Drawing:
     """A column per beta: codes of test images in the two latents of highest KL, and decoded prior samples.
 
-    Completeness: the confidence of a classifier of the data in n decoded samples. Continuity: how often its
-    answer changes when the sample moves by `step` prior deviations.
+    Completeness: the confidence of a classifier of the data in n decoded samples; read it with `classes`, the
+    effective number of classes among them, as a collapsed space decodes to one image and may be sure of it.
+    Continuity: how often the answer changes when the sample moves by `step` prior deviations.
     """
     alike(runs, "data.name", "data.limit", "data.val", "model._target_", "model.latent")
     data = runs[0].data()
@@ -48,7 +49,8 @@ def draw(
         measured = [measure(model, test, classifier, n, step) for model in models]
         rows.append({"beta": beta} | {name: spread([m[name] for m in measured]) for name in measured[0]})
         draw_column(panels[:, column], models[0], test, shown, rows[-1])
-    key = {f"confidence_beta_{row['beta']:g}": row["confidence"]["mean"] for row in rows}
+    named = [(name, row) for row in rows for name in ("confidence", "classes")]
+    key = {f"{name}_beta_{row['beta']:g}": row[name]["mean"] for name, row in named}
     return Drawing(figure, key | {"samples": n, "step": step, "betas": rows})
 
 
@@ -59,11 +61,13 @@ def measure(model: Any, test: Images, classifier: Classifier, n: int, step: floa
     logits, moved = (
         batched(lambda c: classifier(quantise(model.decode(c)))[1], c) for c in (z, z + step * move)
     )
-    sure = logits.softmax(1).amax(1)
+    chances = logits.softmax(1)
+    sure, mixture = chances.amax(1), chances.mean(0)
     view = variational(*posterior(model, test.x)).numbers
     return {
         "confidence": sure.mean().item(),
         "share_sure": (sure > SURE).float().mean().item(),
+        "classes": torch.special.entr(mixture).sum().exp().item(),
         "label_changes": (logits.argmax(1) != moved.argmax(1)).float().mean().item(),
         "mean_posterior_sd": view["mean_posterior_sd"],
         "sd_of_means": view["sd_of_means"],
@@ -78,5 +82,5 @@ def draw_column(panels: Any, model: Any, test: Images, shown: int, row: dict[str
     dress(panels[0], f"β = {row['beta']:g}: sd of means {row['sd_of_means']['mean']:.2f}", *names)
     side = max(int(shown**0.5), 1)
     z = torch.randn(side * side, model.latent, generator=torch.Generator().manual_seed(0))
-    title = f"decoded prior: confidence {row['confidence']['mean']:.2f}"
+    title = f"confidence {row['confidence']['mean']:.2f} of {row['classes']['mean']:.1f} classes"
     show_grid(panels[1], batched(model.decode, z).clamp(0, 1), side, title)

@@ -34,21 +34,17 @@ def draw(
     lengths = {name: step_lengths(path) for name, path in found.items()}
     pairs = min(pairs, len(a))
     figure = canvas(0.5 * steps + 4.6, (0.5 * 3 + 0.1) * pairs + 0.6)
-    left, right = figure.subfigures(1, 2, width_ratios=[0.5 * steps + 1, 3.6], squeeze=False)[0]
+    cells = figure.add_gridspec(pairs, 2, width_ratios=[0.5 * steps + 1, 3.2])
     heads = [f"{x:.1f}" if i in (0, steps // 2, steps - 1) else "" for i, x in enumerate(t.tolist())]
-    for i, axes in enumerate(left.subplots(pairs, 1, squeeze=False)[:, 0]):
-        tiles = torch.cat([path[i] for path in found.values()])
-        show_grid(
-            axes, tiles, steps, "Between test images" if i == 0 else "", list(found), () if i else heads
-        )
-    plot_steps(right.subplots(2, 1)[0], lengths)
-    right.axes[1].set_axis_off()
+    for i in range(pairs):
+        axes, tiles = figure.add_subplot(cells[i, 0]), torch.cat([path[i] for path in found.values()])
+        show_grid(axes, tiles, steps, "" if i else "Between test images", list(found), () if i else heads)
+    plot_steps(figure.add_subplot(cells[:, 1]), lengths)
     evenness = {name: (step.max(1).values / step.mean(1)) for name, step in lengths.items()}
     numbers = {f"max_over_mean_step_{name}": ratio.mean().item() for name, ratio in evenness.items()}
     shown = {name: ratio[:pairs].tolist() for name, ratio in evenness.items()}
-    return Drawing(
-        figure, numbers | {"pairs": len(a), "shown": shown, "rows": [a[:pairs].tolist(), b[:pairs].tolist()]}
-    )
+    rows = [a[:pairs].tolist(), b[:pairs].tolist()]
+    return Drawing(figure, numbers | {"pairs": len(a), "shown": shown, "rows": rows})
 
 
 def paths(model: Any, a: Tensor, b: Tensor, t: Tensor) -> Paths:
@@ -93,5 +89,7 @@ def plot_steps(axes: Axes, lengths: dict[str, Tensor]) -> None:
         middles = (torch.arange(len(relative)) + 0.5) / len(relative)
         axes.plot(middles, relative, color=PALETTE[i], marker=MARKERS[i], markersize=4, label=name)
     axes.set_xlim(0, 1)
+    axes.set_box_aspect(1)
+    axes.set_anchor("N")
     dress(axes, f"Evenness, mean of {len(step)} pairs", "position on the path", "step in pixels / mean step")
     legend(axes)

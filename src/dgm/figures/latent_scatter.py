@@ -60,7 +60,7 @@ def show(axes: Axes, view: View, label: Tensor | None, ellipses: int = 0) -> Non
 def variational(mu: Tensor, logvar: Tensor) -> View:
     """The two latents of the highest KL: mu, logvar [N, Z]."""
     kl, sd, spread = kl_per_dimension(mu, logvar), (0.5 * logvar).exp(), mu.std(0)
-    best = kl.argsort(descending=True)[:2]
+    best = kl.argsort(descending=True)[:2].sort().values
     numbers = {
         "share_of_variance": (spread[best].square().sum() / spread.square().sum()).item(),
         "sd_of_means": spread.square().mean().sqrt().item(),

@@ -36,7 +36,7 @@ def draw(run: Run, size: Annotated[int, Ge(2)] = 20) -> Drawing:
     axes = figure.subplots()
     marks = [f"{q:.3g}" if i in (0, size // 2, size - 1) else "" for i, q in enumerate(quantiles.tolist())]
     title = f"Distance of neighbours / of random pairs: {near / far:.3f}"
-    show_grid(axes, images, size, title, marks[::-1], marks, gap=0)
+    show_grid(axes, images, size, title, marks[::-1], marks)
     axes.tick_params(labeltop=False, labelbottom=True)
     axes.set_xlabel("prior quantile of $z_1$", fontsize=9)
     axes.set_ylabel("prior quantile of $z_2$", fontsize=9)

@@ -11,22 +11,29 @@ from dgm.figures.reading import alike, setting, spread
 from dgm.figures.style import FAINT, INK, PALETTE, TICK, canvas, dress
 from dgm.runs import Run
 
+AXES = ("rate", "distortion")
+
 
 def draw(runs: list[Run]) -> Drawing:
     """KL against reconstruction term of test images: a point per run, a line through the means over seeds."""
     alike(runs, "data.name", "data.binarise", "model._target_", "model.latent", "likelihood")
     table = pd.DataFrame([point(run) for run in runs])
+    if table["beta"].nunique() < 2:
+        raise ConfigError(
+            "all these runs have the same loss.beta; give a folder with runs of at least two values"
+        )
     betas = [
         {"beta": beta, "rate": spread(list(rows["rate"])), "distortion": spread(list(rows["distortion"]))}
         for beta, rows in table.groupby("beta")
     ]
     figure = canvas(5.4, 4.2)
     plot(figure.subplots(), table, betas)
-    ranks = table[["beta", "rate", "distortion"]].rank().corr()["beta"]  # Spearman's: Pearson's of the ranks
+    means = pd.DataFrame({"beta": b["beta"]} | {name: b[name]["mean"] for name in AXES} for b in betas)
+    over_seeds, over_runs = spearman(means), spearman(table)
     numbers = {
-        "spearman_beta_rate": float(ranks["rate"]),
-        "spearman_beta_distortion": float(ranks["distortion"]),
-        "spearman_of_means": spearman_of_means(betas),
+        "spearman_beta_rate": over_seeds["rate"],
+        "spearman_beta_distortion": over_seeds["distortion"],
+        "spearman_over_runs": over_runs,
         "betas": betas,
         "runs": table.to_dict("records"),
     }
@@ -39,18 +46,16 @@ def point(run: Run) -> dict[str, Any]:
     if not {"kl", "reconstruction"} <= values.keys():
         raise ConfigError(
             f"run={run.folder}: its rate and distortion were not measured; "
-            f"`dgm evaluate run='{run.folder}' metric=[likelihood]` does it"
+            "measure it by `dgm evaluate run=... metric=[likelihood]`"
         )
     measured = {"rate": values["kl"], "distortion": values["reconstruction"]}
     return {"run": run.folder.name, "beta": float(setting(run, "loss.beta"))} | measured
 
 
-def spearman_of_means(betas: list[dict[str, Any]]) -> dict[str, float]:
-    """Rank correlation of beta with the means over seeds."""
-    names = ("rate", "distortion")
-    means = pd.DataFrame({"beta": b["beta"]} | {name: b[name]["mean"] for name in names} for b in betas)
-    ranks = means.rank().corr()["beta"]
-    return {"rate": float(ranks["rate"]), "distortion": float(ranks["distortion"])}
+def spearman(table: pd.DataFrame) -> dict[str, float]:
+    """Rank correlation of beta with rate and distortion; 1 in size where they are monotone in beta."""
+    ranks = table[["beta", *AXES]].rank().corr()["beta"]  # Spearman's is Pearson's of the ranks
+    return {name: float(ranks[name]) for name in AXES}
 
 
 def plot(axes: Axes, table: pd.DataFrame, betas: list[dict[str, Any]]) -> None:

@@ -49,10 +49,9 @@ def show_grid(
     title: str = "",
     rows: Sequence[str] = (),
     heads: Sequence[str] = (),
-    gap: int | None = None,
 ) -> None:
     """Unit images [N, C, H, W] tiled row by row, with a name for every row and column where given."""
-    gap = max(1, images.shape[-1] // 16) if gap is None else gap
+    gap = max(1, images.shape[-1] // 16)
     picture = grid(images, columns, gap).numpy()
     axes.imshow(picture, interpolation="nearest" if images.shape[-1] <= 16 else "auto")
     dress(axes, title)
@@ -67,8 +66,9 @@ def _middles(n: int, size: int, gap: int) -> np.ndarray:
     return (np.arange(n) + 0.5) * size + gap / 2 - 0.5
 
 
-def classes(axes: Axes, points: np.ndarray, labels: np.ndarray | None, size: float = 6.0) -> None:
+def classes(axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
     """Points [N, 2], coloured by class where it is known; every class is named at its median."""
+    size = min(14.0, max(3.0, 4000 / len(points)))
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=size, color=PALETTE[0], alpha=0.6, linewidths=0)
         return

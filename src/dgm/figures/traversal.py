@@ -38,7 +38,10 @@ def draw(
     figure = canvas(0.36 * steps * len(starts) + 1.6, 0.36 * len(shown) + 0.5)
     panels = figure.subplots(1, len(starts), squeeze=False)[0]
     names = [f"$z_{{{d + 1}}}$  {kl[d]:.2f} nats" for d in shown.tolist()]
-    heads = [f"{v:+g}" if i in (0, steps // 2, steps - 1) else "" for i, v in enumerate(values.tolist())]
+    heads = [
+        f"{v:+g}".replace("+0", "0") if i in (0, steps // 2, steps - 1) else ""
+        for i, v in enumerate(values.tolist())
+    ]
     for i, start in enumerate(starts.tolist()):
         tiles = vary(model, mu[start : start + 1], shown, values).flatten(0, 2)
         title = f"Test image {start}" + ("" if test.label is None else f" (class {int(test.label[start])})")

@@ -1,1 +1,1 @@
-"""Measures of a model: features -> statistics -> value, pure functions first; knows no networks, no data sets."""
+"""Measures of a model: features -> statistics -> value, pure functions first; no networks, no data."""

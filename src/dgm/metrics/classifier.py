@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from dgm.images import signed, unit
 
-VERSION = 1  # to be raised with any change below: cached classifiers of another version are not used
+VERSION = 2  # to be raised with any change below: cached classifiers of another version are not used
 LIMIT = 50_000  # training images
 FEATURES = 64
 BATCH = 128
-UPDATES = 600  # or three epochs, whichever is more
+UPDATES = 600  # or EPOCHS, whichever is more
+EPOCHS = 5
 RATE = 1e-3
 
 
@@ -30,11 +31,11 @@ def chosen(n: int, limit: int, seed: int = 0) -> Tensor:
 def network(shape: Sequence[int], classes: int) -> nn.Sequential:
     """Index 0: convolutions that halve [C, H, W] to about 4 x 4, one more, 64 features; index 1: logits."""
     channels, h, w = shape
-    width = 32
     layers: list[nn.Module] = []
     while min(h, w) >= 6:
+        width = 16 if min(h, w) > 16 else 32  # large maps are where the time goes
         layers += _block(channels, width, stride=2)
-        channels, width, h, w = width, 64, -(-h // 2), -(-w // 2)
+        channels, h, w = width, -(-h // 2), -(-w // 2)
     layers += _block(channels, 64, stride=1)
     body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * h * w, FEATURES), nn.ReLU())
     for module in body.modules():
@@ -74,7 +75,7 @@ def inputs(images: Tensor) -> Tensor:
 
 def _batches(n: int, generator: torch.Generator) -> list[Tensor]:
     """Rows of every update: epoch after epoch, each in a new order."""
-    updates = max(UPDATES, 3 * n // BATCH)
+    updates = max(UPDATES, EPOCHS * n // BATCH)
     epochs = -(-updates * BATCH // n)
     rows = torch.cat([torch.randperm(n, generator=generator) for _ in range(epochs)])
     return list(rows.split(BATCH)[:updates])

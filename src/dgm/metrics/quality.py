@@ -16,7 +16,8 @@ from dgm.images import quantise, unit
 from dgm.metrics.cache import digest, load_or_make
 from dgm.metrics.classifier import chosen
 from dgm.metrics.conditions import evaluating, seeded
-from dgm.metrics.features import Extractor, Features, Inception
+from dgm.metrics.features import Extractor, Features
+from dgm.metrics.inception import Inception
 from dgm.metrics.report import Report, Rows, Say, Source
 from dgm.metrics.statistics import (
     density_coverage,
@@ -171,7 +172,7 @@ def _check(model: nn.Module, data: Source) -> None:
     if "image" not in data.raw("test").fetch(torch.zeros(1, dtype=torch.long)):
         raise ValueError(f"data={data.name} has points, not images; leave fid out of `metric`")
     if min(data.size("train"), data.size("test")) < 2:
-        raise ValueError(f"data={data.name}: fid needs 2 training and 2 test images at least; raise data.limit")
+        raise ValueError(f"data={data.name}: fid needs at least 2 training and test images; raise data.limit")
 
 
 def _cpu(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

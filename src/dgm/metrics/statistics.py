@@ -103,7 +103,7 @@ def _score(log_p: Tensor) -> float:
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
     """Share of fakes inside the real manifold, and of reals inside the fake one; real: [N, F], fake: [M, F].
 
-    A manifold is a union of closed balls, each up to a sample's k-th neighbour (Kynkaanniemi et al., 2019, eq. 1).
+    A manifold is a union of closed balls up to each k-th neighbour (Kynkaanniemi et al., 2019, eq. 1).
     """
     precision, recall = (
         float((_balls(centres, points, k, torch.le)[1] > 0).double().mean())
@@ -113,7 +113,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
-    """Real balls around a fake, over k, and the share of real balls that hold a fake (Naeem et al., 2020, eq. 4, 6).
+    """Mean real balls around a fake over k, share of real balls with a fake (Naeem et al., 2020, eq. 4, 6).
 
     real: [N, F], fake: [M, F]; the balls are open, as in the authors' code.
     """

@@ -70,10 +70,9 @@ class Model(pl.LightningModule):
     levels: int | None = None  # how `elbo` becomes bits per dimension; None where there is no likelihood
     step: Tensor
 
-    def __init__(self, optimizer: MakeOptimizer, scheduler: MakeScheduler | None = None, log_every: int = 50) -> None:
+    def __init__(self, optimizer: MakeOptimizer, scheduler: MakeScheduler | None = None) -> None:
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.log_every = log_every
         self.data_size = 1
         self.updates = 0
         self.register_buffer("step", torch.zeros(()))  # the same as a tensor, for objectives that anneal
@@ -89,9 +88,9 @@ class Model(pl.LightningModule):
             self.data_size = data.size("train")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One update's loss, the mean over the batch; every `log_every` updates the terms are logged."""
+        """One update's loss, the mean over the batch; every `trainer.log_every_n_steps` updates its terms are logged."""
         terms = self.objective(inputs(batch))
-        if self.updates % self.log_every == 0:
+        if (self.updates + 1) % self.trainer.log_every_n_steps == 0:
             self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.updates += 1
         self.step += 1

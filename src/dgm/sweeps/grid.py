@@ -17,7 +17,13 @@ Point = list[str]
 
 
 class Grid(Sweeper):
-    """Hands the product of all swept values to the launcher, in one batch."""
+    """Hands the product of all swept values to the launcher, in one batch.
+
+    params: values to sweep unless the command line sets them, key -> "a,b,c".
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -27,7 +33,10 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """One job per point; a failed job does not stop the others."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        points = product(parser.parse_overrides(arguments))
+        overrides = parser.parse_overrides(arguments)
+        given = {override.key_or_group for override in overrides}
+        more = [f"{key}={values}" for key, values in self.params.items() if key not in given]
+        points = product(overrides + parser.parse_overrides(more))
         self.check(points)
         return self.launcher.launch(points, initial_job_idx=0)
 
@@ -39,12 +48,11 @@ class Grid(Sweeper):
 
 
 def product(overrides: list[Override]) -> list[Point]:
-    """All combinations of the swept values, the last one varying fastest."""
-    choices = [
-        [f"{o.input_line.split('=')[0]}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in overrides
-        if o.input_line is not None
-    ]
-    return [list(point) for point in itertools.product(*choices)]
+    """All combinations of the swept values, the last one varying fastest; of a key given twice the later counts."""
+    choices: dict[str, Point] = {}
+    for override in overrides:
+        word = override.input_line or ""
+        key = word.split("=")[0]
+        swept = override.is_sweep_override()
+        choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [word]
+    return [list(point) for point in itertools.product(*choices.values())]

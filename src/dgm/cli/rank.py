@@ -1,0 +1,85 @@
+"""Several processes train one run: the parent has resolved the config, the ranks start from the frozen file.
+
+`python -m dgm.cli.rank RUN` is one rank; its place among the others comes by the environment, as torchrun gives it.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from dgm.configs import Config
+from dgm.runs import Run
+
+
+def world(config: Config) -> int:
+    """Processes that a config asks for on this machine; 1 inside a rank."""
+    devices = config["trainer"].get("devices", 1)
+    if "LOCAL_RANK" in os.environ or "strategy" not in config["trainer"]:
+        return 1
+    return devices if isinstance(devices, int) and devices > 0 else max(1, torch.cuda.device_count())
+
+
+def launch(run: Run, processes: int) -> None:
+    """Start all ranks and wait; where one fails the others are ended. Errors: RuntimeError with its last words."""
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(processes),
+        "NODE_RANK": "0",
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
+    }
+    command = [sys.executable, "-m", "dgm.cli.rank", str(run.folder)]
+    ranks = [subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}) for i in range(processes)]
+    try:
+        while any(rank.poll() is None for rank in ranks):
+            if any(rank.poll() not in (None, 0) for rank in ranks):
+                break
+            for rank in ranks:
+                if rank.poll() is None:
+                    _wait(rank)
+    finally:
+        for rank in ranks:
+            rank.terminate()
+        codes = [rank.wait() for rank in ranks]
+    if any(codes):
+        reason = run.path(".rank-error")
+        words = reason.read_text() if reason.is_file() else f"exit codes {codes}"
+        reason.unlink(missing_ok=True)
+        raise RuntimeError(words)
+
+
+def _wait(rank: subprocess.Popen) -> None:
+    try:
+        rank.wait(0.2)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main(folder: str) -> int:
+    """Be one rank."""
+    from dgm.cli.main import sentence
+    from dgm.cli.train import fit, quiet
+
+    quiet()
+    run = Run.open(Path(folder))
+    try:
+        fit(run, run.config)
+    except Exception as error:  # noqa: BLE001  passed on to the parent
+        run.path(".rank-error").write_text(sentence(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""The user's command, from words to weights, table, measurements and pictures; also with two processes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from dgm.cli.main import run as dgm
+from dgm.configs import build
+from dgm.runs import Run, find, identity
+
+
+def only(folder="outputs"):
+    (run,) = find(folder)
+    return run
+
+
+def test_a_run_leaves_everything_it_promises(train, capsys):
+    assert train("metric=[likelihood]", "metric.likelihood.samples=5") == 0
+    run = only()
+    assert run.state == "done"
+    names = {row["name"] for row in run.curve()}
+    assert {"train/loss", "train/kl", "val/elbo", "val/reconstruction", "val/kl", "val/bits_per_dim"} <= names
+    assert {"elbo", "kl", "reconstruction", "loss", "bits_per_dim", "active_units", "iw_5"} <= run.values.keys()
+    assert math.isclose(run.values["elbo"], -run.values["reconstruction"] - run.values["kl"], rel_tol=1e-5)
+    assert run.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert yaml.safe_load(run.path("config.yaml").read_text())["model"]["latent"] == 10
+    pictures = sorted(path.name.split("_")[0] for path in run.path("samples").glob("*.png"))
+    assert pictures == ["reconstructions", "samples"]
+    assert len(Image.open(next(run.path("samples").glob("samples*"))).convert("L").getcolors()) > 2
+    out, err = capsys.readouterr()
+    assert "1,300 images of digits for 2 epochs (22 updates)" in err
+    assert "elbo" in out and str(run.folder) in out
+
+
+def test_the_same_command_again_changes_nothing(train, capsys):
+    train()
+    run = only()
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    assert train() == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    assert "Done before" in capsys.readouterr().err
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(train):
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train(f"out={out}", f"seed={seed}") == 0
+    a, b, c = (torch.load(only(out).checkpoint(), weights_only=True)["state_dict"] for out in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a["encoder.layers.0.weight"], c["encoder.layers.0.weight"])
+
+
+def test_identity_ignores_places_and_loggers_and_sees_values():
+    config = {"seed": 0, "out": "a", "logger": {"x": 1}, "data": {"root": "r", "name": "n"}, "loss": {"beta": 1.0}}
+    other = {"seed": 0, "out": "b", "logger": {}, "data": {"root": "s", "name": "n"}, "loss": {"beta": 1.0}}
+    assert identity(config) == identity(other)
+    assert identity(config) != identity(other | {"loss": {"beta": 2.0}})
+    assert identity(config) != identity(other | {"seed": 1})
+
+
+def test_opening_a_run_executes_nothing_of_its_own(train, tmp_path):
+    train()
+    run = only()
+    config = yaml.safe_load(run.path("config.yaml").read_text())
+    config["model"]["encoder"] = {"_target_": "os.system", "command": f"touch {tmp_path}/owned"}
+    run.path("config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="os.system"):
+        Run.open(run.folder).model()
+    assert not (tmp_path / "owned").exists()
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("owned"),)
+
+
+def test_a_hostile_or_broken_checkpoint_is_refused_in_words(train, capsys):
+    train()
+    run = only()
+    torch.save({"state_dict": Bomb()}, run.checkpoint())
+    with pytest.raises(ValueError, match="cannot be read"):
+        run.model()
+    assert not Path("owned").exists()
+    run.checkpoint().write_bytes(b"garbage")
+    assert dgm(["evaluate", f"run={run.folder}"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_diverging_run_stops_in_words_and_keeps_its_last_good_checkpoint(train, capsys):
+    assert train("optimizer.lr=1e20", "trainer.max_epochs=5") == 1
+    err = capsys.readouterr().err
+    assert "the loss became" in err and "optimizer.lr" in err
+    run = only()
+    assert run.state == "failed" and "the loss became" in run.why
+    assert train("optimizer.lr=1e20", "trainer.max_epochs=5") == 1
+    assert "retry=true" in capsys.readouterr().err
+
+
+def test_evaluate_measures_a_trained_run(train, capsys):
+    train()
+    run = only()
+    words = ["evaluate", f"run={run.folder}", "metric=[likelihood]", "metric.likelihood.samples=3"]
+    assert dgm(words) == 0
+    assert "iw_3" in capsys.readouterr().out
+    first = json.loads(run.path("result.json").read_text())
+    assert dgm(words) == 0
+    assert json.loads(run.path("result.json").read_text()) == first
+    assert dgm(["evaluate", "run=nowhere"]) == 1
+    assert "run=nowhere" in capsys.readouterr().err
+
+
+def test_a_sweep_trains_every_point_and_repeats_none(train, capsys):
+    words = ("-m", "model=beta_vae", "loss.beta=0.5,2", "seed=0,1", "study=grid", "metric=[likelihood]")
+    assert train(*words) == 0
+    assert len(find("outputs/grid")) == 4
+    assert "4 of 4" in capsys.readouterr().err
+    assert train(*words, "loss.beta=0.5,2,4") == 0
+    err = capsys.readouterr().err
+    assert err.count("Done before") == 4 and err.count("Training VAE") == 2
+
+
+def test_a_failed_job_does_not_stop_the_others(train, capsys):
+    assert train("-m", "optimizer.lr=1e20,1e-3") == 1
+    err = capsys.readouterr().err
+    assert "Failed: " in err and "optimizer.lr=1e+20" in err and "1 of 2 jobs done" in err
+    assert sorted(run.state for run in find("outputs")) == ["done", "failed"]
+
+
+@pytest.mark.parametrize("words", [["callbacks=[default,ema]"], ["callbacks=[default,early_stopping]"], ["trainer=debug"],
+                                   ["trainer.precision=bf16-mixed"], ["trainer.gradient_clip_val=1.0"],
+                                   ["trainer.max_steps=5"], ["data.val=0"], ["data.binarise=static"],
+                                   ["likelihood=learned_gaussian", "data.binarise=none"],
+                                   ["likelihood=discretized_logistic", "data.binarise=none"],
+                                   ["scheduler=cosine"], ["model=autoencoder"]])  # fmt: skip
+def test_every_option_of_training_finishes(train, words):
+    assert train(*words, "metric=[likelihood]") == 0
+    run = only()
+    assert run.state == "done"
+    assert all(math.isfinite(value) for value in run.values.values())
+
+
+def test_two_processes_write_one_run_and_agree_with_one_on_the_validation_set(train):
+    words = ("trainer=ddp", "trainer.accelerator=cpu", "model=autoencoder", "data.val=136")
+    assert train(*words, "metric=[likelihood]") == 0
+    run = only()
+    assert run.state == "done" and "reconstruction" in run.values
+    rows = [row for row in run.curve() if row["name"] == "val/reconstruction"]
+    assert [int(row["step"]) for row in rows] == [5, 11]  # 1,301 images in two shards, batches of 128
+    model = build(run.config["model"])
+    last = torch.load(run.path("checkpoints", "last.ckpt"), weights_only=True)["state_dict"]
+    model.load_state_dict(last)
+    data = run.data()
+    x = data.set("val").tensors["image"].float() / 255
+    with torch.no_grad():
+        alone = model.objective(x)["reconstruction"].mean().item()
+    assert math.isclose(float(rows[-1]["value"]), alone, rel_tol=1e-5)
