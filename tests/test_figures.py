@@ -15,7 +15,7 @@ from dgm.cli.main import run
 from dgm.configs import folder
 from dgm.figures import interpolation
 from dgm.figures.bottleneck import fit_pca
-from dgm.figures.manifold import neighbour_distance
+from dgm.figures.manifold import coverage, neighbour_distance
 from dgm.figures.reading import Images, spread
 from dgm.figures.samples import draw as draw_samples
 from dgm.figures.traversal import pixel_change
@@ -119,6 +119,10 @@ def test_manifold_lies_at_prior_quantiles(drawn):
 def test_manifold_wants_two_latents(home, tmp_path, capsys):
     assert figure("manifold", find(home / "wide")[0].folder, tmp_path) == 1
     assert "model.latent=2" in capsys.readouterr().err
+
+
+def test_classes_on_a_manifold_are_counted():
+    assert coverage(torch.tensor([[0, 0], [0, 3]])) == {"classes_covered": 2, "label_changes": 0.5}
 
 
 def test_neighbours_are_beside_and_below():

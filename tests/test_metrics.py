@@ -38,9 +38,8 @@ CPU = torch.device("cpu")
 def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with threadpool_limits(
-        1
-    ):  # two threads of OpenBLAS on a busy machine need six times as long for eigenvalues
+    # two threads of OpenBLAS on a busy machine need six times as long for eigenvalues
+    with threadpool_limits(1):
         yield
     torch.set_num_threads(threads)
 
@@ -176,7 +175,7 @@ SIZES = [(8, 3), (28, 1), (32, 3), (64, 3), (299, 3)]  # pixels, channels
 
 @pytest.fixture(scope="module")
 def inception_weights(tmp_path_factory) -> str:
-    """torch-fidelity's architecture with random weights, normalised so that features differ between images."""
+    """torch-fidelity's architecture with random weights, normalised so that features differ."""
     import torch_fidelity.feature_extractor_inceptionv3 as theirs
 
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
@@ -347,7 +346,7 @@ def test_classifier_takes_any_shape(shape, tmp_path, monkeypatch):
 
 def test_an_unlabelled_set_has_no_classifier(tmp_path):
     rows = Arrays({"image": quantise(noise(9, 1, 8, 8))})
-    with pytest.raises(ValueError, match="data=digits has no labels.*fid_inception"):
+    with pytest.raises(ValueError, match=r"data=digits has no labels.*fid_inception"):
         OwnClassifier().ready(Source(rows, rows), tmp_path)
 
 
@@ -442,9 +441,9 @@ def test_quality_refuses_in_one_sentence(cache):
     class Autoencoder(nn.Module):
         pass
 
-    with pytest.raises(TypeError, match="Autoencoder cannot sample: .*leave fid out of `metric`"):
+    with pytest.raises(TypeError, match=r"Autoencoder cannot sample: .*leave fid out of `metric`"):
         metric(Autoencoder(), data, CPU)
-    with pytest.raises(ValueError, match="samples=1: .*at least 2"):
+    with pytest.raises(ValueError, match=r"samples=1: .*at least 2"):
         SampleQuality(OwnClassifier(), str(cache), samples=1)
     broken = Replay(whole(data.raw("test"))["image"])
     broken.images = broken.images * float("nan")

@@ -97,6 +97,15 @@ def test_what_a_user_wrote_is_text(html):
     assert len(Tags(html).named("script")) == 1
 
 
+def test_what_a_user_wrote_is_text_in_plots_too(tmp_path):
+    notes = [EVIL, "$\\alpha", "</svg><b onload='x'>"]
+    made = [fake(tmp_path / f"{i}{beta}", beta, 2, 0, n) for i, n in enumerate(notes) for beta in (1, 4)]
+    text = page(made, "evil", tmp_path)
+    assert EVIL not in text and "onload='x'>" not in text
+    assert len(Tags(text).named("script")) == 1
+    assert text.count("&lt;script&gt;") > 8
+
+
 def test_ids_are_unique_and_links_lead_somewhere(html):
     tags = Tags(html).found
     ids = [attributes["id"] for _, attributes in tags if attributes.get("id")]

@@ -27,7 +27,7 @@ from dgm.configs import Config, ConfigError, build, flatten
 State = Literal["missing", "running", "done", "failed", "interrupted"]
 
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
-UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "callbacks.progress", "callbacks.grids", "metric")
+UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
 UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size")
 UNIDENTIFIED += tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps"))
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
@@ -180,7 +180,7 @@ def find(folder: str | Path) -> list[Run]:
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"folder={folder}: there is no such folder; give one that holds runs")
-    found = [Run(path.parent) for path in sorted(root.rglob("config.yaml"))]
+    found = [Run(path.parent) for path in sorted(root.rglob("provenance.json"))]
     if not found:
         raise ConfigError(f"folder={folder}: no runs in it; train some first, or give another folder")
     return found

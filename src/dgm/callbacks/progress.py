@@ -17,7 +17,7 @@ class Progress(pl.Callback):
     def __init__(self, bar: bool = True) -> None:
         self.shown = bar
         self.bar: tqdm | None = None
-        self.began = 0.0
+        self.began = self.seconds = self.images_per_second = 0.0
         self.first = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -42,11 +42,12 @@ class Progress(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Say how long it took."""
+        updates, self.seconds = trainer.global_step - self.first, time.perf_counter() - self.began
+        self.images_per_second = updates * images_per_update(trainer) / max(self.seconds, 1e-9)
         if self.bar is not None:
             self.bar.close()
-            seconds, updates = time.perf_counter() - self.began, trainer.global_step - self.first
-            speed = updates * images_per_update(trainer) / max(seconds, 1e-9)
-            print(f"Trained {updates:,} updates in {seconds:.1f} s ({speed:,.0f} images/s)", file=sys.stderr)
+            speed = f"{self.images_per_second:,.0f} images/s"
+            print(f"Trained {updates:,} updates in {self.seconds:.1f} s ({speed})", file=sys.stderr)
 
 
 def images_per_update(trainer: pl.Trainer) -> float:

@@ -1,5 +1,6 @@
 """`dgm evaluate`: measure a trained run by the metrics of the config; results join the run's result.json."""
 
+import sys
 from typing import Annotated, Any
 
 import torch
@@ -25,6 +26,11 @@ def evaluate(*, run: Annotated[str, MinLen(1)], metric: dict[str, Any], again: b
     """The signature that an evaluate config is checked against."""
 
 
+def say(words: str) -> None:
+    """Tell what takes a while."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) -> dict[str, float]:
     """Values of all metrics, name -> number; those that the run has already, by the same config, are not repeated."""
     known = run.result
@@ -33,7 +39,7 @@ def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) ->
         model, data = run.model(), data or run.data()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for name, config in missing.items():
-            report = build(config, f"metric.{name}")(model.to(device), data, device)
+            report = build(config, f"metric.{name}")(model.to(device), data, device, say)
             entry = {"values": report.values, "arrays": report.arrays, "protocol": report.protocol, "config": config}
             write_json(run.path("result.json"), run.result | {name: entry})
     return run.values

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dgm.callbacks.progress import Progress
 from dgm.callbacks.randomness import seed_all
 from dgm.callbacks.table import Table
 from dgm.cli.compose import compose, plain, tree
@@ -70,6 +71,7 @@ def train(
     cache: str,
     retry: bool,
     compile: bool,
+    progress: bool,
     data: Data,
     model: pl.LightningModule,
     trainer: pl.Trainer,
@@ -138,10 +140,10 @@ def fit(run: Run, config: Config) -> None:
     if config["compile"]:
         model.objective = torch.compile(model.objective)
     loggers = [Table(run.path("metrics.csv")), *trackers(run, config)]
-    callbacks = list(build(config["callbacks"], "callbacks").values())
-    keep = checkpoints(run, bool(data.val))
+    progress = Progress(config["progress"])
+    callbacks = [*build(config["callbacks"], "callbacks").values(), *checkpoints(run, bool(data.val)), progress]
     trainer = build(config["trainer"], "trainer")(
-        callbacks=[*callbacks, *keep], logger=loggers, default_root_dir=str(run.folder)
+        callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder)
     )
     last = run.path("checkpoints", "last.ckpt")
     if last.is_file():
@@ -149,6 +151,8 @@ def fit(run: Run, config: Config) -> None:
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     if not trainer.is_global_zero:
         return
+    speed = {"training_seconds": progress.seconds, "images_per_second": progress.images_per_second}
+    write_json(run.path("provenance.json"), run.provenance | speed)
     values = measure(run, config["metric"], data)
     for logger in loggers[1:]:
         logger.log_summary({f"test/{name}": value for name, value in values.items()})

@@ -82,5 +82,5 @@ def draw_column(panels: Any, model: Any, test: Images, shown: int, row: dict[str
     dress(panels[0], f"β = {row['beta']:g}: sd of means {row['sd_of_means']['mean']:.2f}", *names)
     side = max(int(shown**0.5), 1)
     z = torch.randn(side * side, model.latent, generator=torch.Generator().manual_seed(0))
-    title = f"confidence {row['confidence']['mean']:.2f} of {row['classes']['mean']:.1f} classes"
+    title = f"decoded prior: confidence {row['confidence']['mean']:.2f}"
     show_grid(panels[1], batched(model.decode, z).clamp(0, 1), side, title)

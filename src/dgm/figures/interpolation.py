@@ -33,8 +33,8 @@ def draw(
     found = paths(model, test.x[a], test.x[b], t)
     lengths = {name: step_lengths(path) for name, path in found.items()}
     pairs = min(pairs, len(a))
-    figure = canvas(0.5 * steps + 4.6, (0.5 * 3 + 0.1) * pairs + 0.6)
-    cells = figure.add_gridspec(pairs, 2, width_ratios=[0.5 * steps + 1, 3.2])
+    figure = canvas(0.54 * steps + 4.8, (0.5 * 3 + 0.1) * pairs + 0.6)
+    cells = figure.add_gridspec(pairs, 2, width_ratios=[0.54 * steps + 1.4, 3.2])
     heads = [f"{x:.1f}" if i in (0, steps // 2, steps - 1) else "" for i, x in enumerate(t.tolist())]
     for i in range(pairs):
         axes, tiles = figure.add_subplot(cells[i, 0]), torch.cat([path[i] for path in found.values()])

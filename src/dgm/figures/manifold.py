@@ -3,7 +3,10 @@
 Shapes: S images per side, C channels, H height, W width.
 """
 
-from typing import Annotated
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
@@ -13,12 +16,19 @@ from dgm.configs import ConfigError
 from dgm.figures import Drawing
 from dgm.figures.reading import able, batched
 from dgm.figures.style import canvas, show_grid
+from dgm.images import quantise
+from dgm.metrics.features import OwnClassifier
 from dgm.modules.base import Encodes, Samples
 from dgm.runs import Run
 
 
-def draw(run: Run, size: Annotated[int, Ge(2)] = 20) -> Drawing:
-    """z1 grows to the right and z2 upwards, in equal steps of prior probability."""
+def draw(
+    run: Run, size: Annotated[int, Ge(2)] = 20, classify: bool = False, cache: str = "outputs/.cache"
+) -> Drawing:
+    """z1 grows to the right and z2 upwards, in equal steps of prior probability.
+
+    `classify`: also count the classes that a classifier of the data finds, and how often neighbours differ.
+    """
     able(run, Samples, "choose a run of a model with a prior, such as model=vae")
     model = able(run, Encodes, "choose a run of an autoencoder with a prior, such as model=vae")
     if model.latent != 2:
@@ -47,7 +57,20 @@ def draw(run: Run, size: Annotated[int, Ge(2)] = 20) -> Drawing:
         "quantiles": quantiles.tolist(),
         "values": z.tolist(),
     }
-    return Drawing(figure, numbers)
+    named = labels(run, images, cache).unflatten(0, (size, size)) if classify else None
+    return Drawing(figure, numbers if named is None else coverage(named) | numbers)
+
+
+def labels(run: Run, images: Tensor, cache: str) -> Tensor:
+    """What the classifier of the data calls the images: [S * S, C, H, W] -> [S * S]."""
+    classifier = OwnClassifier().ready(run.data(), Path(cache), partial(print, file=sys.stderr))
+    return batched(lambda part: classifier(quantise(part))[1].argmax(1), images)
+
+
+def coverage(label: Tensor) -> dict[str, Any]:
+    """Number of classes on the grid [S, S], and the share of neighbours of unlike class."""
+    unlike = torch.cat([(label[1:] != label[:-1]).flatten(), (label[:, 1:] != label[:, :-1]).flatten()])
+    return {"classes_covered": len(label.unique()), "label_changes": unlike.float().mean().item()}
 
 
 def neighbour_distance(images: Tensor) -> float:

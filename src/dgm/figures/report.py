@@ -5,6 +5,7 @@ import datetime
 import io
 import itertools
 import re
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib.metadata import version
@@ -350,13 +351,13 @@ def provenance(i: int, run: Run) -> dict[str, Any]:
     commit = known.get("commit") or "not a checkout"
     edited = " with uncommitted changes" if known.get("diff") else ""
     facts = {
-        "command": "dgm train " + " ".join(known.get("overrides", [])),
+        "command": "dgm train " + shlex.join(known.get("overrides", [])),
         "folder": str(run.folder),
         "state": run.state,
         "commit": commit + edited,
         "machine": known.get("machine", "-"),
         "python": known.get("python", "-"),
-        "seconds": shown(known.get("seconds")),
+        "seconds": number(float(known.get("seconds") or "nan")),
         "versions": ", ".join(f"{k} {v}" for k, v in known.get("versions", {}).items()) or "-",
     }
     config = yaml.safe_dump(run.config, sort_keys=False)

@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z: [B, Z] -> [B, C, H, W]."""
+    """z: [B, Z] -> [B, C, H, W]. `output` comes last, e.g. a sigmoid."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Decoder(nn.Module):
         hidden: Annotated[int, Ge(1)] = 256,
         norm: Norm = group_norm,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        output: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
         sizes, channels = levels(shape)[::-1], widths(shape, width)[::-1]
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
             layers.append(nn.ConvTranspose2d(channels[i], after, 3, stride=2, padding=1, output_padding=odd))
             if i < len(channels) - 1:
                 layers += [norm(after), activation()]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers, output())
 
     def forward(self, z: Tensor) -> Tensor:
         """z: [B, Z] -> [B, C, H, W]."""

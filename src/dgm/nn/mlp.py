@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z: [B, Z] -> [B, *shape]; no hidden layer makes it linear."""
+    """z: [B, Z] -> [B, *shape]; no hidden layer makes it linear. `output` comes last, e.g. a sigmoid."""
 
     def __init__(
         self,
@@ -47,10 +47,11 @@ class Decoder(nn.Module):
         latent: Size,
         hidden: list[Size],
         activation: Callable[[], nn.Module] = nn.ReLU,
+        output: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.layers = mlp([latent, *hidden, math.prod(shape)], activation)
+        self.layers = mlp([latent, *hidden, math.prod(shape)], activation).append(output())
 
     def forward(self, z: Tensor) -> Tensor:
         """z: [B, Z] -> [B, *shape]."""

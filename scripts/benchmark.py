@@ -1,0 +1,212 @@
+"""Speed, as ratios of paired runs in one session: `python scripts/benchmark.py [--rounds 5] [--quick]`.
+
+Compares `dgm train` (its real configuration, callbacks and table included) with a hand-written loop for the same
+network, batch and optimizer, with pythae's trainer where it is installed (`pip install .[peers]`) and with itself
+compiled; then times start-up, help, evaluation, W&B's overhead per job and peak memory.
+"""
+
+import argparse
+import contextlib
+import io
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dgm.cli.compose import compose
+from dgm.cli.train import fit, quiet
+from dgm.configs import build
+from dgm.runs import Run, provenance, write, write_json
+
+Work = Callable[[], float]  # -> images per second
+
+
+def hand_loop(words: list[str], fused: bool | None) -> Work:
+    """What one would write by hand: the same modules, batches, binarisation and optimizer, nothing logged."""
+    config = compose("train", words)
+    data = build(config["data"])
+    images = data.raw("train").tensors["image"]
+
+    def work() -> float:
+        torch.manual_seed(0)
+        model = build(config["model"])
+        optimizer = torch.optim.Adam(model.parameters(), lr=config["optimizer"]["lr"], fused=fused)
+        began = time.perf_counter()
+        for rows in torch.randperm(len(images)).split(data.batch_size):
+            x = images[rows]
+            x = (torch.randint(0, 255, x.shape, dtype=torch.uint8) < x).float()
+            mu, logvar = model.encoder(x).chunk(2, 1)
+            logits = model.decoder(mu + (0.5 * logvar).exp() * torch.randn_like(mu))
+            fit = F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+            loss = (fit + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return len(images) / (time.perf_counter() - began)
+
+    return work
+
+
+def ours(words: list[str]) -> Work:
+    """One epoch of `dgm train` in this process; the speed is the one it writes into its provenance."""
+    config = compose("train", [*words, "trainer.max_epochs=1", "logger=csv", "metric=[]", "progress=false"])
+
+    def work() -> float:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            run = Run(Path(folder))
+            write_json(run.path("provenance.json"), provenance([]))
+            write(run.path("config.yaml"), "{}")
+            fit(run, config)
+            return run.provenance["images_per_second"]
+
+    return work
+
+
+def pythae(words: list[str]) -> Work | None:
+    """pythae's trainer on the same network; on grey values, which spares it the binarisation."""
+    try:
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VAE, VAEConfig
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    except ImportError:
+        return None
+    config = compose("train", words)
+    data = build(config["data"])
+    images = data.raw("train").tensors["image"].float() / 255
+
+    class Encoder(BaseEncoder):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> ModelOutput:
+            mu, logvar = self.net(x).chunk(2, 1)
+            return ModelOutput(embedding=mu, log_covariance=logvar)
+
+    class Decoder(BaseDecoder):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, z: torch.Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.net(z).sigmoid())
+
+    def work() -> float:
+        model = build(config["model"])
+        shape, latent = tuple(data.shape), config["model"]["latent"]
+        vae = VAE(VAEConfig(shape, latent, reconstruction_loss="bce"), Encoder(model.encoder), Decoder(model.decoder))
+        with tempfile.TemporaryDirectory() as folder:
+            settings = BaseTrainerConfig(
+                folder, num_epochs=1, learning_rate=1e-3, per_device_train_batch_size=data.batch_size,
+                train_dataloader_num_workers=0, no_cuda=True,
+            )  # fmt: skip
+            trainer = BaseTrainer(vae, BaseDataset(images, torch.zeros(len(images))), None, settings)
+            began = time.perf_counter()
+            trainer.train_step(1) if _prepared(trainer) else None
+            return len(images) / (time.perf_counter() - began)
+
+    return work
+
+
+def _prepared(trainer: Any) -> bool:
+    trainer.prepare_training()
+    return True
+
+
+def paired(name: str, a: Work, b: Work, rounds: int, target: str) -> None:
+    """Median of the ratio a/b over alternating runs, after one uncounted run of each."""
+    a(), b()
+    pairs = [(a(), b()) for _ in range(rounds)]
+    ratios = sorted(x / y for x, y in pairs)
+    first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
+    row(name, f"{statistics.median(ratios):.3f}", f"{ratios[0]:.3f}..{ratios[-1]:.3f}",
+        f"{first:,.0f} / {second:,.0f} images/s", target)  # fmt: skip
+
+
+def row(*cells: str) -> None:
+    """One line of the table."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def command(*words: str) -> list[str]:
+    """Our command line in a new process."""
+    return [sys.executable, "-m", "dgm.cli.main", *words]
+
+
+def seconds(words: list[str], until: str | None = None) -> float:
+    """Wall-clock of a command, or until its output on stderr holds some words."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        took = 0.0
+        for line in process.stderr:
+            if until and until in line and not took:
+                took = time.perf_counter() - began
+        process.wait()
+        return took or time.perf_counter() - began
+
+
+def timed(name: str, measure: Callable[[], float], rounds: int, target: str, unit: str = "s") -> None:
+    """Median of a time."""
+    values = sorted(measure() for _ in range(rounds))
+    row(name, f"{statistics.median(values):.2f} {unit}", f"{values[0]:.2f}..{values[-1]:.2f}", "", target)
+
+
+def evaluation(words: list[str]) -> float:
+    """Seconds to measure all terms, and a bound with 100 samples, on the 10,000 test images."""
+    config = compose("train", words)
+    model, data = build(config["model"]).eval(), build(config["data"])
+    data.set("test")
+    began = time.perf_counter()
+    build(config["metric"]["likelihood"])(model, data, torch.device("cpu"))
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer images, two rounds: does it run at all?")
+    options = parser.parse_args()
+    rounds = 2 if options.quick else options.rounds
+    quiet()
+    n = 2_560 if options.quick else 25_600
+    mlp = ["data=mnist", "data.val=0", f"data.limit={n}", "model=vae", "model.latent=20"]
+    conv = ["data=mnist", "data.val=0", f"data.limit={n // 4}", "model=conv_vae", "model.latent=20"]
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {rounds} paired runs\n")
+    row("what", "ratio or time", "range", "ours / theirs", "target")
+    row("---", "---", "---", "---", "---")
+    plain = "optimizer.fused=false"
+    for name, words in (("MLP VAE, batch 128", mlp), ("conv VAE, batch 128", conv)):
+        paired(f"{name}: over a hand-written loop, both fused Adam", ours(words), hand_loop(words, True), rounds, "0.95")
+        paired(f"{name}: the same, both plain Adam", ours([*words, plain]), hand_loop(words, None), rounds, "0.95")
+        paired(f"{name}: ours as it is over theirs as torch has it", ours(words), hand_loop(words, None), rounds, "")
+    paired("MLP VAE: compiled over hand-written, not compiled",
+           ours([*mlp, "compile=true"]), hand_loop(mlp, True), rounds, "1.0")  # fmt: skip
+    if peer := pythae(mlp):
+        paired("MLP VAE: over pythae's trainer", ours(mlp), peer, rounds, "1.2")
+    quick = command("train", "data=mnist", f"data.root={Path(compose('train', mlp)['data']['root']).resolve()}",
+                    "trainer.max_steps=1", "metric=[]")  # fmt: skip
+    timed("command to first training step", lambda: seconds([*quick, "logger=csv"], "Training VAE"), rounds, "6 s")
+    timed("`dgm --help`", lambda: seconds(command("--help")), rounds, "0.5 s")
+    timed("evaluation of 10,000 images, 100 samples each", lambda: evaluation(mlp), min(rounds, 3), "")
+    base = statistics.median(seconds([*quick, "logger=csv"]) for _ in range(rounds))
+    timed("W&B per job, offline", lambda: seconds([*quick, "logger=wandb"]) - base, rounds, "")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    row("peak memory of a training process", f"{peak:.2f} GiB", "", "", "")
+
+
+if __name__ == "__main__":
+    main()
