@@ -105,7 +105,11 @@ def pythae(words: list[str]) -> Work | None:
     def work() -> float:
         model = build(config["model"])
         shape, latent = tuple(data.shape), config["model"]["latent"]
-        vae = VAE(VAEConfig(shape, latent, reconstruction_loss="bce"), Encoder(model.encoder), Decoder(model.decoder))
+        vae = VAE(
+            VAEConfig(shape, latent, reconstruction_loss="bce"),
+            Encoder(model.encoder),
+            Decoder(model.decoder),
+        )
         with tempfile.TemporaryDirectory() as folder:
             settings = BaseTrainerConfig(
                 folder, num_epochs=1, learning_rate=1e-3, per_device_train_batch_size=data.batch_size,
@@ -182,7 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
     quiet()
-    n = 2_560 if options.quick else 25_600
+    n = 2_560 if options.quick else 60_000
     mlp = ["data=mnist", "data.val=0", f"data.limit={n}", "model=vae", "model.latent=20"]
     conv = ["data=mnist", "data.val=0", f"data.limit={n // 4}", "model=conv_vae", "model.latent=20"]
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {rounds} paired runs\n")
@@ -190,16 +194,39 @@ def main() -> None:
     row("---", "---", "---", "---", "---")
     plain = "optimizer.fused=false"
     for name, words in (("MLP VAE, batch 128", mlp), ("conv VAE, batch 128", conv)):
-        paired(f"{name}: over a hand-written loop, both fused Adam", ours(words), hand_loop(words, True), rounds, "0.95")
-        paired(f"{name}: the same, both plain Adam", ours([*words, plain]), hand_loop(words, None), rounds, "0.95")
-        paired(f"{name}: ours as it is over theirs as torch has it", ours(words), hand_loop(words, None), rounds, "")
+        paired(
+            f"{name}: over a hand-written loop, both fused Adam",
+            ours(words),
+            hand_loop(words, True),
+            rounds,
+            "0.95",
+        )
+        paired(
+            f"{name}: the same, both plain Adam",
+            ours([*words, plain]),
+            hand_loop(words, None),
+            rounds,
+            "0.95",
+        )
+        paired(
+            f"{name}: ours as it is over theirs as torch has it",
+            ours(words),
+            hand_loop(words, None),
+            rounds,
+            "",
+        )
     paired("MLP VAE: compiled over hand-written, not compiled",
            ours([*mlp, "compile=true"]), hand_loop(mlp, True), rounds, "1.0")  # fmt: skip
     if peer := pythae(mlp):
         paired("MLP VAE: over pythae's trainer", ours(mlp), peer, rounds, "1.2")
     quick = command("train", "data=mnist", f"data.root={Path(compose('train', mlp)['data']['root']).resolve()}",
                     "trainer.max_steps=1", "metric=[]")  # fmt: skip
-    timed("command to first training step", lambda: seconds([*quick, "logger=csv"], "Training VAE"), rounds, "6 s")
+    timed(
+        "command to first training step",
+        lambda: seconds([*quick, "logger=csv"], "Training VAE"),
+        rounds,
+        "6 s",
+    )
     timed("`dgm --help`", lambda: seconds(command("--help")), rounds, "0.5 s")
     timed("evaluation of 10,000 images, 100 samples each", lambda: evaluation(mlp), min(rounds, 3), "")
     base = statistics.median(seconds([*quick, "logger=csv"]) for _ in range(rounds))

@@ -12,9 +12,23 @@ from dgm.cli.train import train as signature
 from dgm.configs import ConfigError, build, check, folder, resolve
 from dgm.images import inputs
 
-GROUPS = ("model", "loss", "likelihood", "data", "trainer", "optimizer", "scheduler", "callbacks", "logger", "metric")
+GROUPS = (
+    "model",
+    "loss",
+    "likelihood",
+    "data",
+    "trainer",
+    "optimizer",
+    "scheduler",
+    "callbacks",
+    "logger",
+    "metric",
+)
 CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((folder() / g).glob("*.yaml"))]
-SMALL = {"mlp": ["model.encoder.hidden=[8]", "model.decoder.hidden=[8]"], "conv": ["model.encoder.width=4", "model.decoder.width=4"]}
+SMALL = {
+    "mlp": ["model.encoder.hidden=[8]", "model.decoder.hidden=[8]"],
+    "conv": ["model.encoder.width=4", "model.decoder.width=4"],
+}
 PARTNER = {"loss": {"squared_error": "autoencoder", "absolute_error": "autoencoder"}}
 NEEDS = {
     "hf": ["data.source.path=nowhere"],
@@ -93,7 +107,7 @@ BAD = [
 @pytest.mark.parametrize(("word", "parts"), BAD, ids=[b[0] for b in BAD])
 def test_bad_input_is_one_sentence_with_key_value_and_remedy(word, parts, capsys, tmp_path):
     assert dgm(["train", "logger=csv", word]) == 1
-    out, err = capsys.readouterr()
+    _out, err = capsys.readouterr()
     assert err.startswith("Error: ") and err.count("\n") == 1 and "Traceback" not in err
     for part in parts:
         assert part in err
@@ -113,7 +127,14 @@ def test_an_image_too_small_for_a_network_is_refused_before_training(capsys, tmp
 
 
 def test_only_what_is_defined_in_a_trusted_package_resolves():
-    for target in ("os.system", "builtins.eval", "dgm.runs.write", "dgm.data.vision.Path", "torch.load", "torch.hub.load"):
+    for target in (
+        "os.system",
+        "builtins.eval",
+        "dgm.runs.write",
+        "dgm.data.vision.Path",
+        "torch.load",
+        "torch.hub.load",
+    ):
         with pytest.raises(ConfigError, match="trusted"):
             resolve(target, "x")
     assert inspect.isclass(resolve("dgm.modules.vae.VAE", "x"))
@@ -128,7 +149,15 @@ def test_a_package_of_the_users_own_joins_by_name(tmp_path, capsys, monkeypatch)
     )
     (tmp_path / "conf/loss").mkdir(parents=True)
     (tmp_path / "conf/loss/halved.yaml").write_text("_target_: theirs.halved\n_partial_: true\nfactor: 0.25\n")
-    words = ["train", "loss=halved", "logger=csv", "metric=[]", "trainer.max_epochs=1", "--config-dir", "conf"]
+    words = [
+        "train",
+        "loss=halved",
+        "logger=csv",
+        "metric=[]",
+        "trainer.max_epochs=1",
+        "--config-dir",
+        "conf",
+    ]
     assert dgm(words) == 1
     assert "theirs.halved" in capsys.readouterr().err
     monkeypatch.delenv("DGM_CONFIG_DIR", raising=False)

@@ -114,9 +114,7 @@ def test_stochastic_binarisation_has_the_probability_of_the_level():
     p = torch.arange(256, dtype=torch.double) / 255
     error = (drawn == 255).double().mean(1) - p
     assert (error.abs() <= 5 * (p * (1 - p) / n).sqrt()).all()
-    assert abs(error.mean()) < 5 * math.sqrt(
-        (p * (1 - p)).mean() / n / 256
-    )  # a bias of 1/512 would show here
+    assert abs(error.mean()) < 5 * math.sqrt((p * (1 - p)).mean() / n / 256)  # a bias of 1/512 would show here
 
 
 def test_threshold_splits_at_the_middle():
@@ -352,12 +350,8 @@ def test_a_label_file_of_another_length_is_named(tmp_path):
 
 def test_a_failed_download_is_one_sentence_and_leaves_no_files(tmp_path, server):
     names = list(packed())
-    write(
-        server, {name: packed()[name] for name in names[:2]}
-    )  # the connection breaks after two of four files
-    with pytest.raises(
-        FileNotFoundError, match=r"data\.root=.* could not be downloaded .* set DGM_DATA"
-    ) as error:
+    write(server, {name: packed()[name] for name in names[:2]})  # the connection breaks after two of four files
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.* could not be downloaded .* set DGM_DATA") as error:
         vision.load("MNIST", str(tmp_path / "root"))
     assert "\n" not in str(error.value)
     assert not [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
@@ -444,9 +438,7 @@ def parquet(file: Path, files: list[bytes], **columns: list) -> Path:
 def table(tmp_path, offline) -> Path:
     for split, n in {"train": 8, "test": 3}.items():
         pictures = [png(image) for image in colours(n, seed=n)]
-        parquet(
-            tmp_path / f"set/{split}-00000-of-00001.parquet", pictures, digit=list(range(n)), word=["a"] * n
-        )
+        parquet(tmp_path / f"set/{split}-00000-of-00001.parquet", pictures, digit=list(range(n)), word=["a"] * n)
     return tmp_path / "set"
 
 
@@ -542,9 +534,7 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch, offline):
         raise ConnectionError("Couldn't reach\nthe hub")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", fail)
-    with pytest.raises(
-        FileNotFoundError, match=r"path=owner/name is not here .*reach the hub\); correct the path"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"path=owner/name is not here .*reach the hub\); correct the path"):
         read_table("owner/name")
 
 
@@ -584,9 +574,7 @@ def test_a_fetched_sprite_is_the_one_drawn_pixel_by_pixel(size):
     batch = shapes.Sprites(size).fetch(rows)
     assert batch["image"].shape == (60, 1, size, size) and batch["image"].dtype == torch.uint8
     ticks = (torch.arange(size) + 0.5) * (64 / size)
-    for image, (shape, scale, angle, x, y) in zip(
-        batch["image"][:, 0], batch["factors"].tolist(), strict=True
-    ):
+    for image, (shape, scale, angle, x, y) in zip(batch["image"][:, 0], batch["factors"].tolist(), strict=True):
         turn = torch.tensor(2 * math.pi * angle / 39)
         centre = 16.5 + torch.tensor([x, y])
         across, down = ticks - centre[0], ticks[:, None] - centre[1]
@@ -603,9 +591,7 @@ def test_position_moves_the_sprite_by_one_pixel():
 
 
 def test_sprites_never_leave_the_canvas():
-    corners = torch.cartesian_prod(
-        *(torch.tensor(v) for v in (range(3), [5], range(40), [0, 16, 31], [0, 16, 31]))
-    )
+    corners = torch.cartesian_prod(*(torch.tensor(v) for v in (range(3), [5], range(40), [0, 16, 31], [0, 16, 31])))
     area = (shapes.Sprites().fetch(shapes.rows(corners))["image"] > 0).sum((1, 2, 3)).view(3, 40, 9)
     assert (area == area[..., 4:5]).all()
 
@@ -638,9 +624,7 @@ def test_a_full_turn_is_no_turn_and_half_a_turn_shows_on_a_heart_alone():
 def test_a_heart_is_upright():
     heart = sprite(shape=2)
     inside = heart[heart.any(1)].sum(1)
-    assert (
-        inside[-1] <= 3 and inside.argmax() < len(inside) / 2
-    )  # ends in a tip below, widest above the middle
+    assert inside[-1] <= 3 and inside.argmax() < len(inside) / 2  # ends in a tip below, widest above the middle
     assert torch.equal(heart.flip(1).roll(1, 1), heart)
     top = heart[heart.any(1)][1]
     assert top[32] == 0 and top[:32].any() and top[33:].any()  # two lobes
@@ -744,9 +728,7 @@ def test_a_density_integrates_to_one_and_its_samples_have_its_entropy_and_histog
     log_p = law.log_prob(x)
     assert log_p.shape == (n,) and log_p.isfinite().all()
     entropy = -(torch.special.xlogy(mass, mass).sum() - dimensions * math.log(2 * half / cells))
-    assert -log_p.double().mean().item() == pytest.approx(
-        entropy.item(), abs=5 * log_p.std().item() / n**0.5 + 2e-3
-    )
+    assert -log_p.double().mean().item() == pytest.approx(entropy.item(), abs=5 * log_p.std().item() / n**0.5 + 2e-3)
 
     coarse = 20  # cells per side of the histogram
     group = ((points + half) * (coarse / (2 * half))).long()

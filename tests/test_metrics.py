@@ -253,9 +253,7 @@ def test_inception_restores_the_noise_and_knows_its_weights(inception_weights):
 
 def test_missing_inception_weights_are_one_sentence(tmp_path, monkeypatch):
     named = fid_inception(str(tmp_path), weights=str(tmp_path / "none.pth"))
-    with pytest.raises(
-        FileNotFoundError, match=r"metric.fid_inception.weights=.*none.pth: no such file; give"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"metric.fid_inception.weights=.*none.pth: no such file; give"):
         named.check()
     monkeypatch.delenv("DGM_INCEPTION", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -265,18 +263,14 @@ def test_missing_inception_weights_are_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     fid_inception(str(tmp_path)).check()
-    with pytest.raises(
-        FileNotFoundError, match=r"metric.fid_inception.weights=null: .*no route.*DGM_INCEPTION"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"metric.fid_inception.weights=null: .*no route.*DGM_INCEPTION"):
         Inception()(pictures(1, 8, 0))
 
 
 def test_a_file_that_is_not_inception_is_one_sentence(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(
-        ValueError, match=r"metric.fid_inception.weights=.*not torch-fidelity's Inception"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"metric.fid_inception.weights=.*not torch-fidelity's Inception") as caught:
         Inception(str(path))(pictures(1, 8, 0))
     assert "\n" not in str(caught.value)
 
@@ -426,10 +420,7 @@ def test_quality_is_repeatable_and_leaves_the_model_and_the_noise_alone(cache):
     metric = SampleQuality(OwnClassifier(), str(cache), samples=100, seed=1)
     first = metric(model, data, CPU)
     assert metric(model, data, CPU) == first
-    assert (
-        SampleQuality(OwnClassifier(), str(cache), samples=100, seed=2)(model, data, CPU).values
-        != first.values
-    )
+    assert SampleQuality(OwnClassifier(), str(cache), samples=100, seed=2)(model, data, CPU).values != first.values
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -170,7 +170,9 @@ def _check_value(value: Any, hint: Any, key: str) -> None:
 
 
 def _wanted(hint: Any) -> str:
-    options = [option for part in (hint, *get_args(hint)) if get_origin(part) is typing.Literal for option in get_args(part)]
+    options = [
+        option for part in (hint, *get_args(hint)) if get_origin(part) is typing.Literal for option in get_args(part)
+    ]
     return f" (one of {', '.join(map(str, options))})" if options else ""
 
 
@@ -220,4 +222,3 @@ def _name(target: Callable[..., Any]) -> str:
 def _short(value: Any) -> str:
     text = value.get("_target_", "{...}") if isinstance(value, dict) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-

@@ -27,9 +27,11 @@ from dgm.configs import Config, ConfigError, build, flatten
 State = Literal["missing", "running", "done", "failed", "interrupted"]
 
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
-UNIDENTIFIED = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
+UNIDENTIFIED: tuple[str, ...] = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
 UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size")
-UNIDENTIFIED += tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps"))
+UNIDENTIFIED += tuple(
+    f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps", "profiler")
+)
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
 
 
@@ -160,7 +162,7 @@ class Run:
             raise ConfigError(f"run={self.folder}: has no checkpoint yet (it is {self.state}); train it first")
         try:
             model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        except Exception as error:  # noqa: BLE001  whatever is wrong with the file, the remedy is the same
+        except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"run={self.folder}: {path.name} cannot be read ({reason}); train it again") from error
         return model.eval()
@@ -180,7 +182,7 @@ def find(folder: str | Path) -> list[Run]:
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"folder={folder}: there is no such folder; give one that holds runs")
-    found = [Run(path.parent) for path in sorted(root.rglob("provenance.json"))]
+    found = [Run(path.parent) for path in sorted(root.rglob("config.yaml")) if "wandb" not in path.parts]
     if not found:
         raise ConfigError(f"folder={folder}: no runs in it; train some first, or give another folder")
     return found
@@ -203,7 +205,9 @@ def _git(*arguments: str) -> str | None:
     """Output of git on the code that runs, None where it is no checkout."""
     here = Path(__file__).parent
     try:
-        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -92,9 +92,7 @@ def anchors(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     for name in metrics:
         floor, scale = (_range(frame, name.replace(base(name), base(name) + end, 1)) for end in BESIDE[2:])
         if floor and scale:
-            found.append(
-                f"{name}: test images are at {floor} (floor), blurred test images at {scale} (scale)"
-            )
+            found.append(f"{name}: test images are at {floor} (floor), blurred test images at {scale} (scale)")
     return found
 
 

@@ -9,6 +9,7 @@ from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 
+from dgm.callbacks.progress import served
 from dgm.images import grid, inputs
 
 
@@ -31,11 +32,12 @@ class Grids(pl.Callback):
 
     def draw(self, trainer: pl.Trainer, module: Any) -> None:
         """Write samples/NAME_UPDATE.png in the run's folder and hand the pictures to the loggers."""
-        if not trainer.is_global_zero or len(trainer.datamodule.shape) != 3:
+        data = served(trainer)
+        if not trainer.is_global_zero or len(data.shape) != 3:
             return
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
-        for name, tiles, columns in pictures(module, trainer.datamodule, self.images):
+        for name, tiles, columns in pictures(module, data, self.images):
             picture = Image.fromarray(grid(tiles, columns).numpy())
             picture.save(folder / f"{name}_{trainer.global_step:07d}.png")
             for logger in trainer.loggers:

@@ -50,16 +50,21 @@ class Progress(pl.Callback):
             print(f"Trained {updates:,} updates in {self.seconds:.1f} s ({speed})", file=sys.stderr)
 
 
+def served(trainer: pl.Trainer) -> Any:
+    """The data module a trainer was given; Lightning sets it without declaring it."""
+    return getattr(trainer, "datamodule")  # noqa: B009
+
+
 def images_per_update(trainer: pl.Trainer) -> float:
     """Images that all processes see in one update, on average over an epoch."""
-    return trainer.datamodule.size("train") / max(1, int(trainer.num_training_batches))
+    return served(trainer).size("train") / max(1, int(trainer.num_training_batches))
 
 
 def startup_line(trainer: pl.Trainer, module: pl.LightningModule, total: int) -> str:
     """`Training VAE (0.8 M parameters) on 55,000 images of mnist ...`."""
     parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
     size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,}"
-    data = trainer.datamodule
+    data = served(trainer)
     epochs = total / max(1, int(trainer.num_training_batches))
     where = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     return (

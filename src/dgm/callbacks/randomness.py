@@ -13,7 +13,7 @@ def seed_all(*numbers: int) -> None:
     """Seed the default generators of the CPU and, where it is in use, of the GPU."""
     seed = fold(*numbers)
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
 
 

@@ -1,17 +1,19 @@
 """Weights & Biases: online with a key, offline without one; every run its own W&B run."""
 
 import os
-from typing import Any
+from typing import Any, Literal, cast
 
 from pytorch_lightning.loggers import WandbLogger
 
+Mode = Literal["online", "offline", "disabled"]
 
-def mode() -> str:
+
+def mode() -> Mode:
     """What WANDB_MODE says, else online where there is a key in the environment or from an earlier login."""
     import wandb
 
     found = os.environ.get("WANDB_API_KEY") or wandb.setup().settings.api_key
-    return os.environ.get("WANDB_MODE") or ("online" if found else "offline")
+    return cast(Mode, os.environ.get("WANDB_MODE") or ("online" if found else "offline"))
 
 
 class Wandb(WandbLogger):

@@ -23,7 +23,7 @@ PATHS = ("run", "out", "cache", "data.root")
 def tree(overrides: list[str]) -> Iterator[tuple[Any, list[str]]]:
     """Hydra over our configuration tree, and the overrides with the user's own folder put before ours."""
     if own := os.environ.get("DGM_CONFIG_DIR"):
-        if not os.path.isdir(own):
+        if not Path(own).is_dir():
             raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
         overrides = [*overrides, f"hydra.searchpath=[file://{own}]"]
     overrides = [quoted(word) for word in overrides]
@@ -46,7 +46,7 @@ def compose(name: str, overrides: list[str]) -> Config:
 def plain(config: DictConfig, resolve: bool = True) -> Config:
     """The config as plain containers, without Hydra's own part."""
     with sentences([]):
-        task = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         values = OmegaConf.to_container(task, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
@@ -91,6 +91,6 @@ def _unknown(error: Exception, overrides: list[str]) -> str:
 
 def _defaults() -> Config:
     """The tree without overrides, to guess names from."""
-    hydra = GlobalHydra.instance().hydra
+    hydra: Any = GlobalHydra.instance().hydra
     config = hydra.compose_config("train", [], run_mode=RunMode.RUN, with_log_configuration=False)
     return plain(config, resolve=False)

@@ -40,6 +40,11 @@ def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) ->
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for name, config in missing.items():
             report = build(config, f"metric.{name}")(model.to(device), data, device, say)
-            entry = {"values": report.values, "arrays": report.arrays, "protocol": report.protocol, "config": config}
+            entry = {
+                "values": report.values,
+                "arrays": report.arrays,
+                "protocol": report.protocol,
+                "config": config,
+            }
             write_json(run.path("result.json"), run.result | {name: entry})
     return run.values

@@ -102,7 +102,4 @@ def show_numbers(numbers: Config) -> None:
     """The key numbers, which are those that stand alone; lists and tables are in the json."""
     for name, value in numbers.items():
         if isinstance(value, float | int):
-            print(
-                f"  {name.replace('_', ' ')}: "
-                + (f"{value:.4g}" if isinstance(value, float) else f"{value:,}")
-            )
+            print(f"  {name.replace('_', ' ')}: " + (f"{value:.4g}" if isinstance(value, float) else f"{value:,}"))

@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001  the one place where an error becomes a sentence
+    except Exception as error:  # the one place where an error becomes a sentence
         if traceback:
             raise
         print(f"Error: {sentence(error)}", file=sys.stderr)

@@ -59,6 +59,8 @@ def quiet() -> None:
     """Leave the terminal to what a person needs: Lightning's own lines are for its developers."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # set by Lightning at import; makes torch.cuda.is_available, which Adam asks in each step, 40 times slower
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="torch.utils.data")
 
@@ -141,14 +143,17 @@ def fit(run: Run, config: Config) -> None:
         model.objective = torch.compile(model.objective)
     loggers = [Table(run.path("metrics.csv")), *trackers(run, config)]
     progress = Progress(config["progress"])
-    callbacks = [*build(config["callbacks"], "callbacks").values(), *checkpoints(run, bool(data.val)), progress]
-    trainer = build(config["trainer"], "trainer")(
-        callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder)
-    )
+    callbacks = [
+        progress,
+        *build(config["callbacks"], "callbacks").values(),
+        *checkpoints(run, bool(data.val), config),
+    ]
+    trainer = build(config["trainer"], "trainer")(callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
     last = run.path("checkpoints", "last.ckpt")
     if last.is_file():
         loggers[0].rewind(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
     trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    trainer.save_checkpoint(last)  # also where the budget ended between two validations
     if not trainer.is_global_zero:
         return
     speed = {"training_seconds": progress.seconds, "images_per_second": progress.images_per_second}
@@ -164,7 +169,13 @@ def trackers(run: Run, config: Config) -> list[Any]:
     tags = [o for o in run.provenance["overrides"] if len(o) <= 64]
     group = config["study"] or os.environ.get("DGM_GROUP")
     made = [
-        make(folder=str(run.folder), id=run.folder.name.rpartition("-")[2], name=run.folder.name, group=group, tags=tags)
+        make(
+            folder=str(run.folder),
+            id=run.folder.name.rpartition("-")[2],
+            name=run.folder.name,
+            group=group,
+            tags=tags,
+        )
         for make in build(config["logger"], "logger").values()
     ]
     for logger in made:
@@ -172,10 +183,12 @@ def trackers(run: Run, config: Config) -> list[Any]:
     return made
 
 
-def checkpoints(run: Run, validated: bool) -> list[pl.Callback]:
+def checkpoints(run: Run, validated: bool, config: Config) -> list[pl.Callback]:
     """Keep the last state to resume from, and the best by validation, or else the last, to evaluate."""
-    folder = str(run.path("checkpoints"))
-    last = pl.callbacks.ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False)
+    folder, every = str(run.path("checkpoints")), config["trainer"].get("check_val_every_n_epoch", 1)
+    last = pl.callbacks.ModelCheckpoint(
+        folder, "last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
+    )
     if not validated:
         return [last]
     best = pl.callbacks.ModelCheckpoint(

@@ -35,9 +35,7 @@ class Density(Protocol):
         ...
 
 
-def load(
-    density: Density, n: Count = 50_000, test: Count = 10_000, seed: Annotated[int, Ge(0)] = 0
-) -> Splits:
+def load(density: Density, n: Count = 50_000, test: Count = 10_000, seed: Annotated[int, Ge(0)] = 0) -> Splits:
     """`n` training and `test` test points, drawn by `seed`, which is not the seed of the run."""
     train, held = density.sample(n, generator(seed, 0)), density.sample(test, generator(seed, 1))
     return Splits(Arrays({"point": train}), Arrays({"point": held}))
@@ -89,9 +87,7 @@ class Line(Mixture):
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
         """As given, D = 1."""
-        means, stds, weights = (
-            torch.tensor(v, dtype=torch.double) for v in (self.means, self.stds, self.weights)
-        )
+        means, stds, weights = (torch.tensor(v, dtype=torch.double) for v in (self.means, self.stds, self.weights))
         return means[:, None], stds, weights
 
 

@@ -82,9 +82,7 @@ def _local(path: str) -> dict[str, Any] | None:
 def _image_folder(path: str, place: Path) -> dict[str, Any]:
     suffixes = Image.registered_extensions()
     if not any(file.suffix.lower() in suffixes for file in place.rglob("*")):
-        raise FileNotFoundError(
-            f"data.source.path={path}: neither parquet nor images are in it; correct the path"
-        )
+        raise FileNotFoundError(f"data.source.path={path}: neither parquet nor images are in it; correct the path")
     return {"path": "imagefolder", "data_dir": str(place.resolve())}
 
 
@@ -124,15 +122,11 @@ def _split(builder: "DatasetBuilder", path: str, key: str, value: str) -> "Datas
     )
     for word in (part.split("[")[0].strip() for part in value.split("+")):
         if word not in known:
-            raise ValueError(
-                f"data.source.{key}={value}: {path} has no split {_nearest(word, known)}; {remedy}"
-            )
+            raise ValueError(f"data.source.{key}={value}: {path} has no split {_nearest(word, known)}; {remedy}")
     try:
         return builder.as_dataset(split=value)
     except (ValueError, AssertionError) as error:
-        raise ValueError(
-            f"data.source.{key}={value} cannot be used ({_sentence(error)}); {remedy}"
-        ) from error
+        raise ValueError(f"data.source.{key}={value} cannot be used ({_sentence(error)}); {remedy}") from error
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -146,9 +140,7 @@ def _decode(data: "Dataset", shape: list[int], image_column: str, label_column: 
             names, off = _nearest(column, data.column_names), " or to null" if key == "label_column" else ""
             raise ValueError(f"data.source.{key}={column}: no column {names}; set it to one of them{off}")
     image = _images(data, image_column, shape)
-    return Arrays(
-        {"image": image} if label_column is None else {"image": image, "label": _labels(data, label_column)}
-    )
+    return Arrays({"image": image} if label_column is None else {"image": image, "label": _labels(data, label_column)})
 
 
 def _images(data: "Dataset", column: str, shape: list[int]) -> Tensor:
@@ -157,12 +149,8 @@ def _images(data: "Dataset", column: str, shape: list[int]) -> Tensor:
     from datasets import Value
 
     kind = data.features[column]
-    if not (
-        isinstance(kind, Encoded) or kind == Value("binary") or (isinstance(kind, dict) and "bytes" in kind)
-    ):
-        raise ValueError(
-            f"data.source.image_column={column} holds {kind}, not images; name the column that does"
-        )
+    if not (isinstance(kind, Encoded) or kind == Value("binary") or (isinstance(kind, dict) and "bytes" in kind)):
+        raise ValueError(f"data.source.image_column={column} holds {kind}, not images; name the column that does")
     pixels = np.empty((len(data), *shape[1:], shape[0]), dtype=np.uint8)
     encoded = data.select_columns([column]).cast_column(column, Encoded(decode=False))
     rows = chain.from_iterable(part[column] for part in encoded.iter(1000))
@@ -170,9 +158,7 @@ def _images(data: "Dataset", column: str, shape: list[int]) -> Tensor:
         try:
             pixels[index] = _pixels(row, shape)
         except (OSError, ValueError, SyntaxError, TypeError) as error:
-            raise ValueError(
-                f"data.source.image_column={column}: image {index} {_sentence(error)}"
-            ) from error
+            raise ValueError(f"data.source.image_column={column}: image {index} {_sentence(error)}") from error
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
@@ -189,9 +175,7 @@ def _pixels(encoded: dict[str, Any] | None, shape: list[int]) -> np.ndarray:
         raise ValueError(f"cannot be decoded ({_sentence(error)}); remove it") from error
     if (image.height, image.width) != (height, width):
         size = f"is {image.height} high and {image.width} wide, but data.shape={shape}"
-        raise ValueError(
-            f"{size}; set data.shape to the size of the images, or resize them where sizes differ"
-        )
+        raise ValueError(f"{size}; set data.shape to the size of the images, or resize them where sizes differ")
     if image.mode[0] in "IF":
         raise ValueError(f"has more than 8 bits per value ({image.mode}); convert it to 8 bits")
     return np.asarray(image.convert(MODES[channels])).reshape(height, width, channels)
@@ -202,7 +186,5 @@ def _labels(data: "Dataset", column: str) -> Tensor:
     values = np.asarray(data[column][:])
     if values.ndim != 1 or values.dtype.kind not in "iub":
         kind = data.features[column]
-        raise ValueError(
-            f"data.source.label_column={column} holds {kind}, not whole numbers; name another or null"
-        )
+        raise ValueError(f"data.source.label_column={column} holds {kind}, not whole numbers; name another or null")
     return torch.from_numpy(values.astype(np.int64))

@@ -43,7 +43,12 @@ class Data(pl.LightningDataModule):
         super().__init__()
         self.name, self.shape, self.classes, self.source = name, tuple(shape), classes, source
         self.val, self.limit, self.binarise = val, limit, binarise
-        self.batch_size, self.eval_batch_size, self.workers, self.seed = batch_size, eval_batch_size, workers, seed
+        self.batch_size, self.eval_batch_size, self.workers, self.seed = (
+            batch_size,
+            eval_batch_size,
+            workers,
+            seed,
+        )
         self._raw: dict[Split, Set] = {}
         self._sets: dict[Split, Set] = {}
 
@@ -108,7 +113,9 @@ class Data(pl.LightningDataModule):
         first = data.fetch(torch.zeros(1, dtype=torch.long))
         got = tuple(first["image" if "image" in first else "point"].shape[1:])
         if got != self.shape:
-            raise ValueError(f"data.shape={list(self.shape)} but the images of {self.name} are {list(got)}; set data.shape")
+            raise ValueError(
+                f"data.shape={list(self.shape)} but the images of {self.name} are {list(got)}; set data.shape"
+            )
         if self.binarise != "none" and "image" not in first:
             raise ValueError(f"data.binarise={self.binarise} needs images, and {self.name} has points; use none")
 
@@ -116,7 +123,9 @@ class Data(pl.LightningDataModule):
         if self.binarise == "none" or (self.binarise == "dynamic" and split == "train") or not len(data):
             return data
         if not isinstance(data, Arrays):
-            raise ValueError(f"data.binarise={self.binarise} needs a set held in memory, {self.name} is drawn on demand")
+            raise ValueError(
+                f"data.binarise={self.binarise} needs a set held in memory, {self.name} is drawn on demand"
+            )
         image = data.tensors["image"]
         draw = generator(FIXED, ("train", "val", "test").index(split))
         binary = threshold(image) if self.binarise == "threshold" else stochastic(image, draw)

@@ -120,19 +120,13 @@ def read(path: str, size: int) -> Arrays:
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        raise FileNotFoundError(
-            f"data.source.path={path}: no such file; correct it, or null draws the sprites"
-        )
+        raise FileNotFoundError(f"data.source.path={path}: no such file; correct it, or null draws the sprites")
     try:
         with np.load(place, allow_pickle=False) as archive:
             images, classes = torch.from_numpy(archive["imgs"]), torch.from_numpy(archive["latents_classes"])
     except UNREADABLE as error:
         raise _corrupt(path, " ".join(str(error).split()) or type(error).__name__) from error
-    if (
-        images.dtype != torch.uint8
-        or images.shape[1:] != (CANVAS, CANVAS)
-        or classes.shape != (len(images), 6)
-    ):
+    if images.dtype != torch.uint8 or images.shape[1:] != (CANVAS, CANVAS) or classes.shape != (len(images), 6):
         raise _corrupt(path, f"imgs {list(images.shape)} {images.dtype}, classes {list(classes.shape)}")
     if size != CANVAS:
         raise ValueError(f"data.source.size={size}, but the images in {path} are 64 x 64; set it to 64")
@@ -140,6 +134,4 @@ def read(path: str, size: int) -> Arrays:
 
 
 def _corrupt(path: str, why: str) -> ValueError:
-    return ValueError(
-        f"data.source.path={path} is no intact dSprites npz ({why}); download it again, or set null"
-    )
+    return ValueError(f"data.source.path={path} is no intact dSprites npz ({why}); download it again, or set null")

@@ -63,9 +63,7 @@ def draw(runs: list[Run], images: Annotated[int, Ge(1)] = 8) -> Drawing:
     left, right = figure.subplots(1, 2, width_ratios=[4, 0.55 * len(rows) + 0.8])
     plot_errors(left, sizes)
     show_grid(right, torch.cat(tiles), len(rows), "Test images and reconstructions", names)
-    key = {f"model_{s['latent']}": s["model"]["mean"] for s in sizes} | {
-        f"pca_{s['latent']}": s["pca"] for s in sizes
-    }
+    key = {f"model_{s['latent']}": s["model"]["mean"] for s in sizes} | {f"pca_{s['latent']}": s["pca"] for s in sizes}
     return Drawing(figure, key | {"images": len(x), "sizes": sizes, "shown": rows.tolist()})
 
 

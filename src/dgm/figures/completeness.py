@@ -58,9 +58,7 @@ def measure(model: Any, test: Images, classifier: Classifier, n: int, step: floa
     """Numbers of one run."""
     generator = torch.Generator().manual_seed(0)
     z, move = torch.randn(2, n, model.latent, generator=generator)
-    logits, moved = (
-        batched(lambda c: classifier(quantise(model.decode(c)))[1], c) for c in (z, z + step * move)
-    )
+    logits, moved = (batched(lambda c: classifier(quantise(model.decode(c)))[1], c) for c in (z, z + step * move))
     chances = logits.softmax(1)
     sure, mixture = chances.amax(1), chances.mean(0)
     view = variational(*posterior(model, test.x)).numbers

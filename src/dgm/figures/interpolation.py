@@ -51,9 +51,7 @@ def paths(model: Any, a: Tensor, b: Tensor, t: Tensor) -> Paths:
     """Images from a to b: [P, C, H, W] twice, [S] -> [P, S, C, H, W] each."""
     z_a, z_b = batched(model.encode, a), batched(model.encode, b)
     codes = {"linear": linear(z_a, z_b, t), "spherical": spherical(z_a, z_b, t)}
-    decoded = {
-        name: batched(model.decode, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for name, z in codes.items()
-    }
+    decoded = {name: batched(model.decode, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for name, z in codes.items()}
     return {name: images.clamp(0, 1) for name, images in decoded.items()} | {"cross-fade": linear(a, b, t)}
 
 

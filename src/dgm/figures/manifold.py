@@ -22,9 +22,7 @@ from dgm.modules.base import Encodes, Samples
 from dgm.runs import Run
 
 
-def draw(
-    run: Run, size: Annotated[int, Ge(2)] = 20, classify: bool = False, cache: str = "outputs/.cache"
-) -> Drawing:
+def draw(run: Run, size: Annotated[int, Ge(2)] = 20, classify: bool = False, cache: str = "outputs/.cache") -> Drawing:
     """z1 grows to the right and z2 upwards, in equal steps of prior probability.
 
     `classify`: also count the classes that a classifier of the data finds, and how often neighbours differ.

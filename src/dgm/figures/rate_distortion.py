@@ -19,9 +19,7 @@ def draw(runs: list[Run]) -> Drawing:
     alike(runs, "data.name", "data.binarise", "model._target_", "model.latent", "likelihood")
     table = pd.DataFrame([point(run) for run in runs])
     if table["beta"].nunique() < 2:
-        raise ConfigError(
-            "all these runs have the same loss.beta; give a folder with runs of at least two values"
-        )
+        raise ConfigError("all these runs have the same loss.beta; give a folder with runs of at least two values")
     betas = [
         {"beta": beta, "rate": spread(list(rows["rate"])), "distortion": spread(list(rows["distortion"]))}
         for beta, rows in table.groupby("beta")

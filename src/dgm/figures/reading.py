@@ -82,9 +82,7 @@ def setting(run: Run, key: str) -> Any:
     value: Any = run.config
     for name in key.split("."):
         if not isinstance(value, dict) or name not in value:
-            raise ConfigError(
-                f"run={run.folder}: has no {key}, which this figure compares; give runs with it"
-            )
+            raise ConfigError(f"run={run.folder}: has no {key}, which this figure compares; give runs with it")
         value = value[name]
     return value
 

@@ -26,9 +26,7 @@ def draw(
     shown = test.varied(images)
     columns = min(columns, len(shown))
     shown = shown[: len(shown) // columns * columns]  # whole rows only
-    pairs = torch.stack(
-        [test.x[shown].unflatten(0, (-1, columns)), again[shown].unflatten(0, (-1, columns))], 1
-    )
+    pairs = torch.stack([test.x[shown].unflatten(0, (-1, columns)), again[shown].unflatten(0, (-1, columns))], 1)
     figure = canvas(0.6 * columns + 1, 1.2 * len(pairs) + 0.4)
     title = f"Squared error per image: {error.mean():.2f}, mean over {len(error):,} test images"
     show_grid(figure.subplots(), pairs.flatten(0, 2), columns, title, ["data", "model"] * len(pairs))

@@ -155,9 +155,7 @@ def svg(figure: Figure, label: str, mark: str) -> Markup:
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>p{mark}-", text)
     said = Markup.escape(label)
     return Markup(
-        re.sub(
-            r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg role="img" aria-label="{said}" \1>', text, count=1
-        )
+        re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg role="img" aria-label="{said}" \1>', text, count=1)
     )
 
 
@@ -261,9 +259,7 @@ def plane(frame: pd.DataFrame, rate: str, distortion: str) -> Figure:
 def _constant_elbo(axes: Axes) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = np.meshgrid(np.linspace(left, right, 50), np.linspace(low, high, 50))
-    lines = axes.contour(
-        x, y, -(x + y), levels=5, colors=FAINT, linewidths=0.5, linestyles="dashed", zorder=0
-    )
+    lines = axes.contour(x, y, -(x + y), levels=5, colors=FAINT, linewidths=0.5, linestyles="dashed", zorder=0)
     axes.clabel(lines, fontsize=TICK - 2, fmt=lambda level: f"{level:g}")
 
 

@@ -39,8 +39,7 @@ def draw(
     panels = figure.subplots(1, len(starts), squeeze=False)[0]
     names = [f"$z_{{{d + 1}}}$  {kl[d]:.2f} nats" for d in shown.tolist()]
     heads = [
-        f"{v:+g}".replace("+0", "0") if i in (0, steps // 2, steps - 1) else ""
-        for i, v in enumerate(values.tolist())
+        f"{v:+g}".replace("+0", "0") if i in (0, steps // 2, steps - 1) else "" for i, v in enumerate(values.tolist())
     ]
     for i, start in enumerate(starts.tolist()):
         tiles = vary(model, mu[start : start + 1], shown, values).flatten(0, 2)

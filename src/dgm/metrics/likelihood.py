@@ -37,9 +37,7 @@ class Likelihood:
     ) -> None:
         self.samples, self.images, self.batch_size, self.seed = samples, images, batch_size, seed
 
-    def __call__(
-        self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None
-    ) -> Report:
+    def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure; `elbo` and `iw_K` come with the ends of a 95% bootstrap interval."""
         if not hasattr(model, "objective"):
             name = type(model).__name__

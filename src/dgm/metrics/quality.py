@@ -69,9 +69,7 @@ class SampleQuality:
         """Raise what can be known before any model is trained."""
         self.features.check()
 
-    def __call__(
-        self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None
-    ) -> Report:
+    def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure samples of `model`, drawn by a generator of their own."""
         _check(model, data)
         device = torch.device(device)
@@ -91,9 +89,7 @@ class SampleQuality:
         }
         return Report({f"{name}_{features.name}{end}": v for (name, end), v in values.items()}, protocol)
 
-    def _generated(
-        self, model: nn.Module, features: Features, n: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _generated(self, model: nn.Module, features: Features, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Features [N, F] and logits [N, L] of n samples."""
         generator = torch.Generator().manual_seed(self.seed)
         draw: Callable[..., Tensor] = model.sample  # type: ignore[assignment]

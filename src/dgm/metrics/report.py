@@ -59,8 +59,6 @@ class Report:
 class Metric(Protocol):
     """Anything that measures a model against data; `say` hears of long work."""
 
-    def __call__(
-        self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None
-    ) -> Report:
+    def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure; the model's mode and every random state are as before afterwards."""
         ...

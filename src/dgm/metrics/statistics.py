@@ -52,9 +52,7 @@ def frechet(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
     return max(float(distance), 0.0)
 
 
-def kernel_distance(
-    x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = SEED
-) -> Spread:
+def kernel_distance(x: Tensor, y: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = SEED) -> Spread:
     """Squared MMD between x: [N, F] and y: [M, F], over random subsets (Binkowski et al., 2018, sec. 4).
 
     `subset_size` is lowered to the size of the smaller set.

@@ -74,23 +74,32 @@ class Model(pl.LightningModule):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.data_size = 1
+        self.log_every = 50
         self.updates = 0
         self.register_buffer("step", torch.zeros(()))  # the same as a tensor, for objectives that anneal
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As ever, but Lightning's note of the current hook, written some 50 times an update, takes the short way."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def objective(self, x: Tensor) -> Terms:
         """x: [B, ...] -> terms [B]; what is minimised stands under `loss`."""
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """Learn the size of the training set, which some objectives need."""
+        """Learn how often to log, and the size of the training set, which some objectives need."""
+        self.log_every = getattr(self.trainer, "log_every_n_steps", self.log_every)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.data_size = data.size("train")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One update's loss, the mean over the batch; every `trainer.log_every_n_steps` updates its terms are logged."""
+        """One update's loss, the mean over the batch; every `log_every` updates its terms are logged."""
         terms = self.objective(inputs(batch))
-        if (self.updates + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.updates + 1) % self.log_every == 0:
             self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.updates += 1
         self.step += 1

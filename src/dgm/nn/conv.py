@@ -4,6 +4,7 @@ Each level halves the image, rounding up, as long as the shorter side stays at l
 Shapes: B batch, C channels, H height, W width, Z latent dimensions.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Annotated
@@ -87,11 +88,16 @@ class Decoder(nn.Module):
         super().__init__()
         sizes, channels = levels(shape)[::-1], widths(shape, width)[::-1]
         flat = channels[0] * math.prod(sizes[0])
-        layers: list[nn.Module] = [nn.Linear(latent, hidden), activation(), nn.Linear(hidden, flat), activation()]
+        layers: list[nn.Module] = [
+            nn.Linear(latent, hidden),
+            activation(),
+            nn.Linear(hidden, flat),
+            activation(),
+        ]
         layers.append(nn.Unflatten(1, (channels[0], *sizes[0])))
-        for i, (small, large) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (small, large) in enumerate(itertools.pairwise(sizes)):
             after = [*channels[1:], shape[0]][i]
-            odd = tuple(big - (2 * little - 1) for little, big in zip(small, large, strict=True))
+            odd = (large[0] - (2 * small[0] - 1), large[1] - (2 * small[1] - 1))
             layers.append(nn.ConvTranspose2d(channels[i], after, 3, stride=2, padding=1, output_padding=odd))
             if i < len(channels) - 1:
                 layers += [norm(after), activation()]

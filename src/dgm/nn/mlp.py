@@ -12,10 +12,17 @@ Size = Annotated[int, Ge(1)]
 
 
 def mlp(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
-    """Linear layers with an activation between them, none after the last."""
+    """Linear layers with an activation between them, none after the last.
+
+    Weights as Glorot & Bengio (2010, eq. 16), biases zero, as in Burda et al. (2016): with torch's own smaller
+    weights fewer latent units become active.
+    """
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), activation()]
+        linear = nn.Linear(before, after)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
 
 

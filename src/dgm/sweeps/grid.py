@@ -27,7 +27,9 @@ class Grid(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        self.config, self.context, self.task = config, hydra_context, task_function
+        self.config: DictConfig = config
+        self.context: HydraContext = hydra_context
+        self.task = task_function
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
