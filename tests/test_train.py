@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -184,3 +185,13 @@ def test_two_processes_write_one_run_and_agree_with_one_on_the_validation_set(tr
     with torch.no_grad():
         alone = model.objective(x)["reconstruction"].mean().item()
     assert math.isclose(float(rows[-1]["value"]), alone, rel_tol=1e-5)
+
+
+def test_sample_writes_a_picture_and_an_array_and_an_autoencoder_cannot(train, capsys):
+    train()
+    assert dgm(["sample", f"run={only().folder}", "n=9", "out=drawn"]) == 0
+    assert np.load("drawn/samples_seed0.npy").shape == (9, 1, 8, 8)
+    assert Image.open("drawn/samples_seed0.png").size == (28, 28)
+    train("model=autoencoder", "out=other")
+    assert dgm(["sample", f"run={only('other').folder}"]) == 1
+    assert "Autoencoder cannot sample" in capsys.readouterr().err
