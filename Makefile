@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/dgm report outputs/demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The user's command, from words to weights, table, measurements and pictures; also with two processes."""
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_a_diverging_run_stops_in_words_and_keeps_its_last_good_checkpoint(train
     assert run.state == "failed" and "the loss became" in run.why
     assert train("optimizer.lr=1e20", "trainer.max_epochs=5") == 1
     assert "retry=true" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence(train, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.csv")
+
+    monkeypatch.setattr("dgm.callbacks.table.Table.save", full)
+    assert train() == 1
+    err = capsys.readouterr().err
+    assert "Error: the disk is full (metrics.csv)" in err and "Traceback" not in err
 
 
 def test_evaluate_measures_a_trained_run(train, capsys):

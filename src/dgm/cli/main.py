@@ -1,5 +1,6 @@
 """`dgm COMMAND ...`: finds the command and turns errors into one sentence. Imports nothing heavy before it must."""
 
+import errno
 import importlib
 import os
 import sys
@@ -83,6 +84,9 @@ def split_flags(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
 def sentence(error: BaseException) -> str:
     """An error as one line; unexpected kinds keep their name, and say how to see more."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter failed" in text:
+        place = f" ({error.filename})" if getattr(error, "filename", None) else ""
+        return f"the disk is full{place}; free some space and give the same command again, which goes on from there"
     expected = type(error).__module__.startswith("dgm.") or isinstance(error, FileNotFoundError)
     return text if expected else f"{type(error).__name__}: {text} (--traceback shows where)"
 

@@ -150,7 +150,7 @@ def plane(frame: pd.DataFrame, rate: str, distortion: str) -> Figure:
         bar = figure.colorbar(dots, ax=axes)
         bar.outline.set_visible(False)
         _ticks(dress(bar.ax, y=beta), "y", colour)
-        _name_lines(axes, keys, len(groups))
+        _name_lines(axes, keys, len(families))
     _constant_elbo(axes)
     return figure
 
