@@ -85,7 +85,8 @@ def sentence(error: BaseException) -> str:
     """An error as one line; unexpected kinds keep their name, and say how to see more."""
     text = " ".join(str(error).split()) or type(error).__name__
     if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter failed" in text:
-        place = f" ({error.filename})" if getattr(error, "filename", None) else ""
+        file = getattr(error, "filename", None)
+        place = f" ({file})" if file else ""
         return f"the disk is full{place}; free some space and give the same command again, which goes on from there"
     expected = type(error).__module__.startswith("dgm.") or isinstance(error, FileNotFoundError)
     return text if expected else f"{type(error).__name__}: {text} (--traceback shows where)"
