@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from dgm.cli.compose import compose
@@ -44,15 +45,19 @@ def test_every_choice_composes_and_meets_its_signatures(group, choice):
     config = compose("train", [*model, f"{group}={value}", *(NEEDS.get(choice, []) if group == "data" else [])])
     check(signature, config)
     with torch.device("meta"):
-        build(config["model"])
-    build(config["callbacks"])
-    build(config["trainer"]), build(config["logger"]), build(config["metric"]), build(config["data"])
+        assert isinstance(build(config["model"]), pl.LightningModule)
+    assert isinstance(build(config["data"]), pl.LightningDataModule)
+    assert all(isinstance(callback, pl.Callback) for callback in build(config["callbacks"]).values())
+    assert all(callable(part) for part in [build(config["trainer"]), *build(config["metric"]).values()])
+    assert all(callable(make) for make in build(config["logger"]).values())
 
 
 def test_every_experiment_composes():
     for path in sorted((folder() / "experiment").glob("*.yaml")):
         config = compose("train", [f"experiment={path.stem}"])
         check(signature, config)
+        with torch.device("meta"):
+            assert isinstance(build(config["model"]), pl.LightningModule)
 
 
 MODELS = [p.stem for p in sorted((folder() / "model").glob("*.yaml"))]

@@ -785,3 +785,9 @@ def test_densities_that_are_none_are_refused():
     for covariance in ([[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.2], [0.3, 1.0]], [[1.0]]):
         with pytest.raises(ValueError, match=r"covariance=.* must be symmetric, positive definite"):
             density.Gaussian([0.0, 0.0], covariance)
+
+
+@pytest.mark.parametrize(("n", "world", "batch"), [(5, 2, 1), (1, 2, 128)])
+def test_a_shard_without_images_is_refused(n, world, batch):
+    with pytest.raises(ValueError, match="use fewer devices"):
+        Order(n, batch, False, 0, 0, world)

@@ -40,7 +40,7 @@ class Order:
     """
 
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
-        if math.ceil(n / world) // batch_size and n // world < math.ceil(math.ceil(n / world) / batch_size):
+        if n // world < math.ceil(math.ceil(n / world) / batch_size):
             raise ValueError(
                 f"{n} images are too few for {world} processes in batches of {batch_size}; use fewer devices"
             )
