@@ -1,9 +1,12 @@
 """An interrupted run goes on from its last checkpoint and ends where the uninterrupted one does, bit for bit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from dgm.callbacks.guard import Guard
+from dgm.callbacks.randomness import Reproducible
 from dgm.runs import find
 
 
@@ -31,3 +34,16 @@ def test_interrupted_equals_uninterrupted(train, words, monkeypatch):
         for key in mine["state"]:
             assert torch.equal(mine["state"][key]["exp_avg"], other["state"][key]["exp_avg"])
     assert list(whole.curve()) == list(cut.curve())
+
+
+def test_every_update_and_process_has_noise_of_its_own_whatever_ran_before():
+    def noise(seed, update, rank):
+        where = SimpleNamespace(global_rank=rank), SimpleNamespace(updates=update)
+        Reproducible(seed).on_train_batch_start(*where, None, 0)
+        return torch.randn(3)
+
+    first = noise(0, 5, 0)
+    others = [noise(0, 6, 0), noise(0, 5, 1), noise(1, 5, 0)]
+    torch.randn(100)
+    assert torch.equal(noise(0, 5, 0), first)
+    assert not any(torch.equal(first, other) for other in others)
