@@ -23,27 +23,17 @@ from typing import Any, Literal
 import yaml
 
 from dgm.configs import Config, ConfigError, build, flatten
+from dgm.files import lock, locked, write
 
-State = Literal["missing", "running", "done", "failed", "interrupted"]
+State = Literal["missing", "running", "done", "failed", "interrupted", "pruned"]
 
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
 UNIDENTIFIED: tuple[str, ...] = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
-UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size")
+UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size", "callbacks.checkpoints.minutes")
 UNIDENTIFIED += tuple(
     f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps", "profiler")
 )
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
-
-
-def write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -121,10 +111,12 @@ class Run:
     @property
     def state(self) -> State:
         """What the folder says, but `interrupted` where the process that was running it is gone."""
-        stored = self._json("state.json")
-        if stored.get("state") == "running" and not _alive(stored):
-            return "interrupted"
-        return stored.get("state", "missing")
+        stored = self._json("state.json").get("state", "missing")
+        return "interrupted" if stored == "running" and not locked(self.path(".lock")) else stored
+
+    def lock(self, wait: bool) -> contextlib.AbstractContextManager[bool]:
+        """For who brings the run forward; False where another process does so and we do not wait."""
+        return lock(self.path(".lock"), wait)
 
     @property
     def why(self) -> str:
@@ -136,6 +128,10 @@ class Run:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         record = {"state": state, "why": why, "pid": os.getpid(), "host": platform.node(), "time": now}
         write_json(self.path("state.json"), record)
+
+    def note(self, **facts: Any) -> None:
+        """Add to the provenance."""
+        write_json(self.path("provenance.json"), self.provenance | facts)
 
     def curve(self) -> Iterator[dict[str, str]]:
         """Rows of the logged table: step, epoch, name, value."""
@@ -166,15 +162,6 @@ class Run:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"run={self.folder}: {path.name} cannot be read ({reason}); train it again") from error
         return model.eval()
-
-
-def _alive(record: dict[str, Any]) -> bool:
-    if record.get("host") != platform.node():
-        return True  # another machine's: not ours to judge
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(record["pid"], 0)
-        return True
-    return False
 
 
 def find(folder: str | Path) -> list[Run]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,8 +15,8 @@ class Progress(pl.Callback):
     Where the output is no terminal there is no bar, but the lines before and after it.
     """
 
-    def __init__(self, bar: bool = True) -> None:
-        self.shown = bar
+    def __init__(self, bar: bool = True, note: Callable[..., None] = lambda **_: None) -> None:
+        self.shown, self.note = bar, note
         self.bar: tqdm | None = None
         self.began = self.seconds = self.images_per_second = 0.0
         self.first = 0
@@ -27,6 +28,7 @@ class Progress(pl.Callback):
             return
         total = int(trainer.estimated_stepping_batches)
         print(startup_line(trainer, module, total), file=sys.stderr)
+        self.note(total_updates=total)
         hidden = not (self.shown and sys.stderr.isatty())
         self.bar = tqdm(total=total, initial=self.first, unit="update", leave=False, mininterval=0.3, disable=hidden)
 

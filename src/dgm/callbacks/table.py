@@ -6,6 +6,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
+from dgm import files
+
 HEADER = "step,epoch,name,value\n"
 
 
@@ -63,5 +65,6 @@ class Table(Logger):
     def rewind(self, step: int) -> None:
         """Forget rows of updates after `step`, which a resumed run will write again."""
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines()[1:] if int(line.split(",", 1)[0]) < step]
-            self.path.write_text(HEADER + "".join(line + "\n" for line in kept))
+            lines = self.path.read_text().split("\n")[1:-1]  # a line cut off by the end of a process has no end
+            kept = [line for line in lines if int(line.split(",", 1)[0]) < step]
+            files.write(self.path, HEADER + "".join(line + "\n" for line in kept))

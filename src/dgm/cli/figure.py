@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from dgm.cli.compose import plain, tree
 from dgm.configs import Config, ConfigError, build, check, folder
 from dgm.figures import Drawing
+from dgm.files import write
 from dgm.runs import Run, find, write_json
 
 Format = Literal["png", "pdf", "svg"]
@@ -87,13 +88,7 @@ def save(drawing: Drawing, target: Path, name: str, format: Format = "png") -> t
     picture, numbers = target / f"{name}.{format}", target / f"{name}.json"
     held = io.BytesIO()
     drawing.figure.savefig(held, format=format)
-    target.mkdir(parents=True, exist_ok=True)
-    draft = picture.with_name(f".{picture.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(held.getvalue())
-        draft.replace(picture)
-    finally:
-        draft.unlink(missing_ok=True)
+    write(picture, held.getvalue())
     write_json(numbers, drawing.numbers)
     return picture, numbers
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import signal
 import sys
 
 USAGE = """\
@@ -31,6 +32,7 @@ COMMANDS = ("train", "evaluate", "sample", "figure", "table", "report", "configs
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being told to end is the same as Ctrl-C
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 

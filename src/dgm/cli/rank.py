@@ -33,7 +33,10 @@ def launch(run: Run, processes: int) -> None:
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
     }
     command = [sys.executable, "-m", "dgm.cli.rank", str(run.folder)]
-    ranks = [subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}) for i in range(processes)]
+    # a session of their own: Ctrl-C reaches us alone, and we tell them
+    ranks = [
+        subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}, start_new_session=True) for i in range(processes)
+    ]
     try:
         while any(rank.poll() is None for rank in ranks):
             if any(rank.poll() not in (None, 0) for rank in ranks):
@@ -68,6 +71,7 @@ def free_port() -> int:
 
 def main(folder: str) -> int:
     """Be one rank."""
+    from dgm.callbacks.checkpoints import Left
     from dgm.cli.main import sentence
     from dgm.cli.train import fit, quiet
 
@@ -75,6 +79,8 @@ def main(folder: str) -> int:
     run = Run.open(Path(folder))
     try:
         fit(run, run.config)
+    except (Left, KeyboardInterrupt):
+        return 130
     except Exception as error:  # noqa: BLE001  passed on to the parent
         run.path(".rank-error").write_text(sentence(error))
         return 1

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from dgm.cli.table import Parser
 from dgm.configs import ConfigError
-from dgm.runs import find, write
+from dgm.files import write
+from dgm.runs import find
 
 
 def command(arguments: list[str]) -> int:

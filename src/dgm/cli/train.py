@@ -1,8 +1,8 @@
 """`dgm train`: one config -> one run folder with weights, table, measurements and pictures."""
 
+import errno
 import logging
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -17,17 +17,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dgm.callbacks.checkpoints import Left, WholeFiles
 from dgm.callbacks.progress import Progress
+from dgm.callbacks.pruning import Pruned
 from dgm.callbacks.randomness import seed_all
 from dgm.callbacks.table import Table
 from dgm.cli.compose import compose, plain, tree
-from dgm.cli.evaluate import measure
+from dgm.cli.evaluate import measure, say
 from dgm.cli.rank import launch, world
 from dgm.cli.tables import show_values
 from dgm.configs import Config, ConfigError, build, check
 from dgm.data.module import Data
-from dgm.runs import Run, identity, provenance, slug, write, write_json
+from dgm.files import write
+from dgm.runs import Run, State, identity, provenance, slug, write_json
 
+CHECKPOINTS = "dgm.callbacks.checkpoints.Checkpoints"  # without them there is no run to speak of
 HELP = "dgm train [-m] KEY=VALUE ...: the configuration, with the values it has now\n"
 
 
@@ -41,7 +45,7 @@ def command(arguments: list[str]) -> int:
     if many:
         from dgm.cli.sweep import sweep
 
-        return sweep(words, Job())
+        return sweep(words, Job(wait=False))
     with tree(words) as (hydra, overrides):
         config = hydra.compose_config("train", overrides, run_mode=RunMode.RUN, with_log_configuration=False)
     HydraConfig.instance().set_config(config)
@@ -91,47 +95,75 @@ def train(
 class Job:
     """What Hydra calls for every point: checks a config, or trains it and returns the run."""
 
+    def __init__(self, wait: bool = True) -> None:
+        self.wait = wait  # for another process that trains the same run
+
     def check(self, config: DictConfig) -> Config:
         """Hold a point against all signatures and build its model without memory, before anything starts."""
         values = plain(config)
         check(train, values)
+        if not any(call["_target_"] == CHECKPOINTS for call in values["callbacks"].values()):
+            raise ConfigError(f"callbacks={list(values['callbacks'])}: nothing would be kept; begin with default")
         with torch.device("meta"):
             build(values["model"], "model")
         return values
+
+    def run(self, values: Config, overrides: list[str]) -> Run:
+        """The run of a point, begun or not."""
+        return Run(Path(values["out"]) / (values["study"] or "") / slug(overrides, identity(values)))
 
     def __call__(self, config: DictConfig) -> Run:
         """Train a point, or take its result where it is finished already."""
         values = self.check(config)
         overrides = [str(word) for word in HydraConfig.get().overrides.task]
-        run = Run(Path(values["out"]) / (values["study"] or "") / slug(overrides, identity(values)))
-        return perform(run, values, overrides)
+        return perform(self.run(values, overrides), values, overrides, self.wait)
 
 
-def perform(run: Run, config: Config, overrides: list[str]) -> Run:
-    """Bring a run to its end: nothing where it is done, from its checkpoint where it was interrupted."""
-    if run.state == "failed" and not config["retry"]:
+def perform(run: Run, config: Config, overrides: list[str], wait: bool = True) -> Run:
+    """Bring a run to its end: nothing where it is done, from its checkpoint where it was interrupted.
+
+    One process at a time: another waits until the first is done, or with `wait=False` leaves it at that.
+    """
+    if run.state == "running":
+        say(f"{run.folder}: another process trains it; {'waiting for it' if wait else 'left to it'}")
+    with run.lock(wait) as ours:
+        if ours:
+            _perform(run, config, overrides)
+    return run
+
+
+def _perform(run: Run, config: Config, overrides: list[str]) -> None:
+    state = run.state
+    if state == "failed" and not config["retry"]:
         raise ConfigError(f"{run.folder}: failed before ({run.why}); retry=true trains it again")
-    if run.state == "done":
-        print(f"Done before: {run.folder}", file=sys.stderr)
+    if state == "done":
+        say(f"Done before: {run.folder}")
         measure(run, config["metric"])
-        return run
-    began = time.perf_counter()
-    run.folder.mkdir(parents=True, exist_ok=True)
+        return
+    if state == "pruned":
+        say(f"{run.folder}: {run.why}")
+        return
+    began, before = time.perf_counter(), run.provenance.get("seconds", 0.0)
     write_json(run.path("provenance.json"), provenance(overrides))
     write(run.path("config.yaml"), yaml.safe_dump(config, sort_keys=False))
     run.mark("running")
     processes = world(config)
+    outcome: State
+    outcome, why = "interrupted", ""  # what can be taken up again: a signal, a full disk
     try:
         fit(run, config) if processes == 1 else launch(run, processes)
-    except (KeyboardInterrupt, SystemExit):
-        run.mark("interrupted")
+        outcome = "done"
+    except (KeyboardInterrupt, SystemExit, Left):
         raise KeyboardInterrupt from None
+    except Pruned as error:
+        outcome, why = "pruned", str(error)
     except Exception as error:
-        run.mark("failed", f"{type(error).__name__}: {error}")
+        if getattr(error, "errno", None) != errno.ENOSPC:
+            outcome, why = "failed", f"{type(error).__name__}: {error}"
         raise
-    write_json(run.path("provenance.json"), run.provenance | {"seconds": time.perf_counter() - began})
-    run.mark("done")
-    return run
+    finally:
+        run.note(seconds=before + time.perf_counter() - began)
+        run.mark(outcome, why)
 
 
 def fit(run: Run, config: Config) -> None:
@@ -141,27 +173,33 @@ def fit(run: Run, config: Config) -> None:
     model = build(config["model"], "model")
     if config["compile"]:
         model.objective = torch.compile(model.objective)
-    loggers = [Table(run.path("metrics.csv")), *trackers(run, config)]
-    progress = Progress(config["progress"])
-    callbacks = [
-        progress,
-        *build(config["callbacks"], "callbacks").values(),
-        *checkpoints(run, bool(data.val), config),
-    ]
-    trainer = build(config["trainer"], "trainer")(callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
-    last = run.path("checkpoints", "last.ckpt")
-    if last.is_file():
-        loggers[0].rewind(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
-    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    trainer.save_checkpoint(last)  # also where the budget ended between two validations
+    table, last = Table(run.path("metrics.csv")), run.path("checkpoints", "last.ckpt")
+    loggers = [table, *trackers(run, config)]
+    progress = Progress(config["progress"], run.note)
+    callbacks = [progress, *build(config["callbacks"], "callbacks").values()]
+    trainer = build(config["trainer"], "trainer")(
+        callbacks=callbacks, logger=loggers, plugins=[WholeFiles()], default_root_dir=str(run.folder)
+    )
+    begun = last.is_file()
+    if trainer.is_global_zero:
+        table.rewind(updates_in(last) if begun else 0)
+    trainer.fit(model, datamodule=data, ckpt_path=str(last) if begun else None, weights_only=True)
     if not trainer.is_global_zero:
         return
-    speed = {"training_seconds": progress.seconds, "images_per_second": progress.images_per_second}
-    write_json(run.path("provenance.json"), run.provenance | speed)
+    run.note(data=data.fingerprint(), images_per_second=progress.images_per_second)
     values = measure(run, config["metric"], data)
     for logger in loggers[1:]:
         logger.log_summary({f"test/{name}": value for name, value in values.items()})
         logger.finish()
+
+
+def updates_in(checkpoint: Path) -> int:
+    """How many updates a checkpoint has behind it. Errors: ConfigError where it cannot be read."""
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]["step"])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{checkpoint}: cannot be read ({reason}); delete it to train from the start") from error
 
 
 def trackers(run: Run, config: Config) -> list[Any]:
@@ -181,17 +219,3 @@ def trackers(run: Run, config: Config) -> list[Any]:
     for logger in made:
         logger.log_config(config)
     return made
-
-
-def checkpoints(run: Run, validated: bool, config: Config) -> list[pl.Callback]:
-    """Keep the last state to resume from, and the best by validation, or else the last, to evaluate."""
-    folder, every = str(run.path("checkpoints")), config["trainer"].get("check_val_every_n_epoch", 1)
-    last = pl.callbacks.ModelCheckpoint(
-        folder, "last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    if not validated:
-        return [last]
-    best = pl.callbacks.ModelCheckpoint(
-        folder, "best", monitor="val/loss", save_top_k=1, save_weights_only=True, enable_version_counter=False
-    )
-    return [best, last]

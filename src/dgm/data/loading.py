@@ -82,13 +82,36 @@ class Fetch(Dataset):
         return batch
 
 
-def loader(data: Set, order: Order, augment: Augment | None = None, workers: int = 0, pin: bool = False) -> DataLoader:
-    """A loader without collation: one request in, one batch out."""
-    return DataLoader(
-        Fetch(data, augment),
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-    )
+class Loader(DataLoader):
+    """A loader without collation, one request in, one batch out, that knows where in its epoch it is."""
+
+    def __init__(self, data: Dataset, order: Order, workers: int = 0, pin: bool = False) -> None:
+        super().__init__(
+            data,
+            batch_size=None,
+            sampler=order,
+            num_workers=workers,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+        )
+        self.order, self.served = order, 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.served = self.order.start
+        for batch in super().__iter__():
+            self.served += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out, whatever workers have fetched ahead."""
+        return {"epoch": self.order.epoch, "served": self.served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the last batch that was handed out; behind the last of an epoch begins the next."""
+        finished, self.order.start = divmod(state["served"], len(self.order))
+        self.order.epoch = state["epoch"] + finished
+
+
+def loader(data: Set, order: Order, augment: Augment | None = None, workers: int = 0, pin: bool = False) -> Loader:
+    """Batches of a set in an order."""
+    return Loader(Fetch(data, augment), order, workers, pin)

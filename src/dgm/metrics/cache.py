@@ -3,13 +3,14 @@
 import hashlib
 import io
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from dgm import files
 
 Content = dict[str, Any]
 
@@ -38,21 +39,14 @@ def load_or_make(path: Path, make: Callable[[], Content]) -> Content:
 
 
 def write(path: Path, content: Content) -> None:
-    """Save at once or not at all: a temporary file beside it takes its place.
+    """Save whole or not at all.
 
     Errors: OSError in one sentence where the folder takes no file.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(buffer.getvalue())
-        temporary.replace(path)
+        files.write(path, buffer.getvalue())
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         remedy = "free some space or set cache to another folder"
         raise OSError(f"cache={path.parent} cannot be written ({error}); {remedy}") from error

@@ -100,10 +100,15 @@ class Model(pl.LightningModule):
         """One update's loss, the mean over the batch; every `log_every` updates its terms are logged."""
         terms = self.objective(inputs(batch))
         if (self.updates + 1) % self.log_every == 0:
-            self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
+            self.record({f"train/{name}": value.detach().mean().item() for name, value in terms.items()})
         self.updates += 1
         self.step += 1
         return terms["loss"].mean()
+
+    def record(self, values: dict[str, float]) -> None:
+        """Hand values of this update to the loggers at once, so that a checkpoint after it finds them written."""
+        for logger in self.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.updates)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log the mean terms over the validation set, in the objective that is trained."""

@@ -1,0 +1,126 @@
+"""Weight averaging against its definition, checkpoints that are whole, and the lock of a run."""
+
+import multiprocessing
+import resource
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dgm import files
+from dgm.callbacks.averaging import Averaging
+from dgm.cli.main import run as dgm
+from dgm.runs import find
+
+
+def averaged(steps, **options):
+    """A module whose parameters are set by hand, averaged over some updates: module, callback, history."""
+    module = nn.ModuleDict({"generator": nn.Linear(1, 1, bias=False), "critic": nn.Linear(1, 1, bias=False)})
+    nn.init.zeros_(module["generator"].weight), nn.init.zeros_(module["critic"].weight)
+    average, trainer = Averaging(**options), SimpleNamespace(global_step=0)
+    average.setup(trainer, module, "fit")
+    average.on_train_start(trainer, module)
+    for step in range(1, steps + 1):
+        average.on_train_batch_start(trainer, module, None, step - 1)
+        for part in module.values():
+            part.weight.data.fill_(step)
+        trainer.global_step = step
+        average.on_train_batch_end(trainer, module, None, None, step - 1)
+    return module, average, trainer
+
+
+def test_average_follows_its_recursion_and_changes_places_with_the_weights():
+    module, average, trainer = averaged(20, decay=0.5)
+    expected = 0.0
+    for step in range(1, 21):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    average.on_validation_start(trainer, module)
+    average.on_train_epoch_end(trainer, module)
+    assert module["generator"].weight.item() == pytest.approx(expected, rel=1e-6)
+    average.on_train_batch_start(trainer, module, None, 20)
+    assert module["generator"].weight.item() == 20
+
+
+def test_only_the_named_parts_are_averaged():
+    module, average, trainer = averaged(20, decay=0.5, parts=["generator"])
+    average.on_train_end(trainer, module)
+    assert module["critic"].weight.item() == 20
+    assert module["generator"].weight.item() < 20
+
+
+def test_what_is_evaluated_of_an_averaged_run_is_the_average(train):
+    assert train("callbacks=[default,ema]", "callbacks.ema.decay=0.9", "data.val=0") == 0
+    (run,) = find("outputs")
+    saved = torch.load(run.path("checkpoints", "last.ckpt"), weights_only=True)
+    (state,) = (value for key, value in saved["callbacks"].items() if "Averaging" in key)
+    assert state["shown"]
+    trained = {tuple(tensor.shape): tensor for tensor in state["other"]}  # the trained weights, now behind
+    model = run.model()
+    assert not torch.equal(model.encoder.layers[0].weight, trained[tuple(model.encoder.layers[0].weight.shape)])
+
+
+def hold(path, ready, go):
+    with files.lock(path, wait=True):
+        ready.set()
+        go.wait(20)
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path / "lock", ready, go))
+    other.start()
+    assert ready.wait(60)
+    assert files.locked(tmp_path / "lock")
+    with files.lock(tmp_path / "lock", wait=False) as ours:
+        assert not ours
+    other.kill()
+    other.join()
+    assert not files.locked(tmp_path / "lock")
+    with files.lock(tmp_path / "lock", wait=False) as ours:
+        assert ours
+
+
+def test_a_run_that_another_process_trains_is_left_to_it_by_a_sweep(train, capsys):
+    assert train("trainer.max_epochs=1") == 0
+    (run,) = find("outputs")
+    run.mark("running")
+    before = run.path("checkpoints", "last.ckpt").stat().st_mtime_ns
+    with run.lock(wait=False) as ours:
+        assert ours and run.state == "running"
+        from dgm.cli.train import perform
+
+        perform(run, run.config, [], wait=False)
+    assert run.path("checkpoints", "last.ckpt").stat().st_mtime_ns == before
+    assert "another process trains it" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    path = tmp_path / "last.ckpt"
+    files.write(path, b"good")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError):
+            files.write(path, b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert path.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_checkpoints_a_run_is_refused(train, capsys):
+    assert train("callbacks=[early_stopping]") == 1
+    assert "begin with default" in capsys.readouterr().err
+
+
+def test_a_monitor_that_is_not_validated_is_named(capsys):
+    words = ["model.encoder.hidden=[8]", "model.decoder.hidden=[8]", "trainer.max_epochs=1", "logger=csv", "metric=[]"]
+    assert dgm(["train", *words, "data.val=100", "callbacks.checkpoints.monitor=val/los"]) == 1
+    error = capsys.readouterr().err
+    assert "val/los:" in error and "val/loss" in error
