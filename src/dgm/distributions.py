@@ -61,7 +61,7 @@ class _Bernoulli(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         """d/dl = x - p, d/dx = l."""
         x, logits = ctx.saved_tensors
         to_x = (gradient * logits).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
