@@ -7,12 +7,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch
 
 from dgm.configs import Config
 from dgm.runs import Run
+
+
+PATIENCE = 20  # seconds to save and leave, once one of several is gone
 
 
 def world(config: Config) -> int:
@@ -35,19 +40,16 @@ def launch(run: Run, processes: int) -> None:
     command = [sys.executable, "-m", "dgm.cli.rank", str(run.folder)]
     # a session of their own: Ctrl-C reaches us alone, and we tell them
     ranks = [
-        subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}, start_new_session=True) for i in range(processes)
+        subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}, start_new_session=True, stdin=subprocess.PIPE)
+        for i in range(processes)
     ]
     try:
         while any(rank.poll() is None for rank in ranks):
             if any(rank.poll() not in (None, 0) for rank in ranks):
                 break
-            for rank in ranks:
-                if rank.poll() is None:
-                    _wait(rank)
+            time.sleep(0.1)
     finally:
-        for rank in ranks:
-            rank.terminate()
-        codes = [rank.wait() for rank in ranks]
+        codes = end(ranks)
     if any(codes):
         reason = run.path(".rank-error")
         words = reason.read_text() if reason.is_file() else f"exit codes {codes}"
@@ -55,11 +57,17 @@ def launch(run: Run, processes: int) -> None:
         raise RuntimeError(words)
 
 
-def _wait(rank: subprocess.Popen) -> None:
-    try:
-        rank.wait(0.2)
-    except subprocess.TimeoutExpired:
-        return
+def end(ranks: list[subprocess.Popen]) -> list[int]:
+    """Tell all to leave, and let none wait for ever for one that is gone: -> their exit codes."""
+    for rank in ranks:
+        rank.terminate()
+    patience = time.monotonic() + PATIENCE
+    while any(rank.poll() is None for rank in ranks):
+        if any(rank.poll() is not None for rank in ranks) and time.monotonic() > patience:
+            for rank in ranks:
+                rank.kill()
+        time.sleep(0.05)
+    return [rank.wait() for rank in ranks]
 
 
 def free_port() -> int:
@@ -69,8 +77,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def end_with_parent() -> None:
+    """A rank whose parent is gone, killed perhaps, must not train on: the same command may start others."""
+    sys.stdin.buffer.read()  # ends when the parent's side of the pipe does
+    os._exit(1)
+
+
 def main(folder: str) -> int:
     """Be one rank."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from dgm.callbacks.checkpoints import Left
     from dgm.cli.main import sentence
     from dgm.cli.train import fit, quiet
