@@ -70,7 +70,7 @@ def interrupted(words: list[str], kills: int, length: float, dice: random.Random
     counts: Counter[str] = Counter()
     while sum(counts.values()) < kills:
         process = start(words)
-        _, lines = begun(process)
+        begun(process)
         time.sleep(dice.uniform(0, 1.3 * length / kills))
         kind = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         process.send_signal(kind)

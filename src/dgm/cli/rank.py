@@ -3,6 +3,7 @@
 `python -m dgm.cli.rank RUN` is one rank; its place among the others comes by the environment, as torchrun gives it.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -10,12 +11,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import torch
 
 from dgm.configs import Config
 from dgm.runs import Run
-
 
 PATIENCE = 20  # seconds to save and leave, once one of several is gone
 
@@ -40,7 +41,14 @@ def launch(run: Run, processes: int) -> None:
     command = [sys.executable, "-m", "dgm.cli.rank", str(run.folder)]
     # a session of their own: Ctrl-C reaches us alone, and we tell them
     ranks = [
-        subprocess.Popen(command, env=shared | {"LOCAL_RANK": str(i)}, start_new_session=True, stdin=subprocess.PIPE)
+        subprocess.Popen(
+            command,
+            env=shared | {"LOCAL_RANK": str(i)},
+            start_new_session=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            text=True,
+        )
         for i in range(processes)
     ]
     try:
@@ -50,11 +58,11 @@ def launch(run: Run, processes: int) -> None:
             time.sleep(0.1)
     finally:
         codes = end(ranks)
+    said = [rank.stdout.read().strip() for rank in ranks if rank.stdout]  # a rank prints nothing but its last words
+    if errno.ENOSPC in codes:
+        raise OSError(errno.ENOSPC, "no space left")
     if any(codes):
-        reason = run.path(".rank-error")
-        words = reason.read_text() if reason.is_file() else f"exit codes {codes}"
-        reason.unlink(missing_ok=True)
-        raise RuntimeError(words)
+        raise RuntimeError(next(filter(None, said), f"exit codes {codes}"))
 
 
 def end(ranks: list[subprocess.Popen]) -> list[int]:
@@ -79,7 +87,7 @@ def free_port() -> int:
 
 def end_with_parent() -> None:
     """A rank whose parent is gone, killed perhaps, must not train on: the same command may start others."""
-    sys.stdin.buffer.read()  # ends when the parent's side of the pipe does
+    os.read(0, 1)  # ends when the parent's side of the pipe does
     os._exit(1)
 
 
@@ -97,8 +105,8 @@ def main(folder: str) -> int:
     except (Left, KeyboardInterrupt):
         return 130
     except Exception as error:  # noqa: BLE001  passed on to the parent
-        run.path(".rank-error").write_text(sentence(error))
-        return 1
+        print(sentence(error), flush=True)
+        return errno.ENOSPC if getattr(error, "errno", None) == errno.ENOSPC else 1
     return 0
 
 
