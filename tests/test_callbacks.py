@@ -124,3 +124,37 @@ def test_a_monitor_that_is_not_validated_is_named(capsys):
     assert dgm(["train", *words, "data.val=100", "callbacks.checkpoints.monitor=val/los"]) == 1
     error = capsys.readouterr().err
     assert "val/los:" in error and "val/loss" in error
+
+
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(train, monkeypatch):
+    from dgm.callbacks.guard import Guard
+
+    def spoil(self, trainer, module, *rest):
+        if module.updates == 15:
+            next(module.parameters()).data.fill_(float("nan"))
+
+    assert train("trainer.max_epochs=1", "out=good", "callbacks.checkpoints.minutes=0") == 0
+    monkeypatch.setattr(Guard, "on_train_batch_end", spoil)
+    assert train("callbacks.checkpoints.minutes=0") == 1
+    (run,) = find("outputs")
+    assert run.state == "failed" and "not finite" in run.why
+    last = run.path("checkpoints", "last.ckpt")
+    if last.is_file():
+        state = torch.load(last, weights_only=True)["state_dict"]
+        assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_quality_is_logged_while_it_trains_changes_nothing_else_and_can_be_monitored(train):
+    words = ["data.val=200", "trainer.max_epochs=2", "data.limit=400"]
+    assert train(*words, "study=plain") == 0
+    quality = ["callbacks=[default,ema,quality]", "callbacks.quality.metric.samples=100"]
+    assert train(*words, *quality, "callbacks.checkpoints.monitor=val/fid_classifier", "study=judged") == 0
+    (plain,), (judged,) = find("outputs/plain"), find("outputs/judged")
+    values = [float(row["value"]) for row in judged.curve() if row["name"] == "val/fid_classifier"]
+    assert len(values) == 2 and all(value > 0 for value in values)
+    assert not any("floor" in row["name"] for row in judged.curve())
+    state = torch.load(judged.path("checkpoints", "last.ckpt"), weights_only=True)
+    (best,) = (part["best"] for name, part in state["callbacks"].items() if "Checkpoints" in name)
+    assert best == pytest.approx(min(values), rel=1e-6)
+    curves = [[row for row in run.curve() if row["name"] == "train/loss"] for run in (plain, judged)]
+    assert curves[0] == curves[1]

@@ -15,6 +15,7 @@ from annotated_types import Ge
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from dgm import files
+from dgm.callbacks.guard import diverged
 
 SHARE = 0.02  # of the time that checkpoints may take
 
@@ -117,7 +118,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write the last state, what was logged first."""
+        """Write the last state, what was logged first. Errors: Diverged, with what was there before untouched."""
+        if not all(parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()):
+            raise diverged(getattr(trainer.lightning_module, "updates", trainer.global_step), "weights that are")
         began = time.monotonic()
         for logger in trainer.loggers:
             logger.save()

@@ -30,6 +30,14 @@ class Grids(pl.Callback):
         """Draw the last state."""
         self.draw(trainer, module)
 
+    def state_dict(self) -> dict[str, int]:
+        """Validations so far."""
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.count = state["count"]
+
     def draw(self, trainer: pl.Trainer, module: Any) -> None:
         """Write samples/NAME_UPDATE.png in the run's folder and hand the pictures to the loggers."""
         data = served(trainer)

@@ -11,6 +11,14 @@ class Diverged(RuntimeError):
     """The loss is no longer a number."""
 
 
+def diverged(update: int, what: str) -> Diverged:
+    """The error in words."""
+    return Diverged(
+        f"update {update} left {what} not finite; lower optimizer.lr or set trainer.gradient_clip_val "
+        "(the last good checkpoint is kept)"
+    )
+
+
 class Guard(pl.Callback):
     """Looks at the loss of every `every`-th update and, on the CPU where looking costs nothing, of each."""
 
@@ -21,7 +29,4 @@ class Guard(pl.Callback):
         """Raise Diverged where the loss is NaN or infinite."""
         loss = outputs["loss"]
         if (loss.device.type == "cpu" or index % self.every == 0) and not math.isfinite(value := loss.item()):
-            raise Diverged(
-                f"the loss became {value} at update {module.updates}; lower optimizer.lr or set "
-                "trainer.gradient_clip_val (the last good checkpoint is kept)"
-            )
+            raise diverged(module.updates, f"a loss of {value}, which is")
