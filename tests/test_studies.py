@@ -235,7 +235,7 @@ def test_configs_lists_groups_and_the_users_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DGM_CONFIG_DIR", str(tmp_path))
     assert configs.command([]) == 0
     out = capsys.readouterr().out
-    assert "data=\n" in out and "hydra" not in out
+    assert "data=\n" in out and "\nhydra" not in out
     assert "handwritten digits" in next(line for line in out.splitlines() if line.startswith("  digits "))
     configs.command(["model"])
     out = capsys.readouterr().out

@@ -29,6 +29,7 @@ State = Literal["missing", "running", "done", "failed", "interrupted", "pruned"]
 
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
 UNIDENTIFIED: tuple[str, ...] = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
+UNIDENTIFIED += ("sweep", "launcher", "hydra")
 UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size", "callbacks.checkpoints.minutes")
 UNIDENTIFIED += tuple(
     f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps", "profiler")
@@ -43,11 +44,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def identity(config: Config) -> str:
     """Ten hex digits of the hash of all that determines a run's result."""
-    kept = {key: value for key, value in sorted(flatten(config).items()) if not _unidentified(key)}
+    kept = {key: value for key, value in sorted(flatten(config).items()) if not unidentified(key)}
     return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 
-def _unidentified(key: str) -> bool:
+def unidentified(key: str) -> bool:
+    """Whether a key has no part in what a run is."""
     copies = r"^model\.(loss|optimizer|scheduler|likelihood)\."  # already counted where they come from
     within = any(key == other or key.startswith(other + ".") for other in UNIDENTIFIED)
     return within or key.endswith(".root") or re.match(copies, key) is not None
@@ -55,7 +57,7 @@ def _unidentified(key: str) -> bool:
 
 def slug(overrides: list[str], digest: str) -> str:
     """A folder name: what was overridden, readable, then the hash."""
-    ours = [o for o in overrides if not _unidentified(o.lstrip("+~").split("=")[0].split("@")[0])]
+    ours = [o for o in overrides if not unidentified(o.lstrip("+~").split("=")[0].split("@")[0])]
     words = ",".join(re.sub(r"[^\w.=+-]+", "_", o) for o in ours if not o.startswith("experiment="))
     return f"{words[:120] or 'default'}-{digest}"
 

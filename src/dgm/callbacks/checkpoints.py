@@ -58,7 +58,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """From now on signals are noted. Only a main thread can."""
         self.saved = time.monotonic()
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+            heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+            self.before = {number: signal.signal(number, self.note) for number in heard}
 
     def note(self, number: int, frame: Any) -> None:
         """Remember that we were told to leave; the second time, leave."""

@@ -96,9 +96,8 @@ def main(folder: str) -> int:
     threading.Thread(target=end_with_parent, daemon=True).start()
     from dgm.callbacks.checkpoints import Left
     from dgm.cli.main import sentence
-    from dgm.cli.train import fit, quiet
+    from dgm.cli.train import fit
 
-    quiet()
     run = Run.open(Path(folder))
     try:
         fit(run, run.config)

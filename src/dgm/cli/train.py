@@ -30,6 +30,7 @@ from dgm.configs import Config, ConfigError, build, check
 from dgm.data.module import Data
 from dgm.files import write
 from dgm.runs import Run, State, identity, provenance, slug, write_json
+from dgm.sweeps.search import pruning
 
 CHECKPOINTS = "dgm.callbacks.checkpoints.Checkpoints"  # without them there is no run to speak of
 HELP = "dgm train [-m] KEY=VALUE ...: the configuration, with the values it has now\n"
@@ -41,7 +42,6 @@ def command(arguments: list[str]) -> int:
     words = [a for a in arguments if a not in ("-m", "--multirun")]
     if "-h" in words or "--help" in words:
         return explain([w for w in words if w not in ("-h", "--help")])
-    quiet()
     if many:
         from dgm.cli.sweep import sweep
 
@@ -112,6 +112,10 @@ class Job:
         """The run of a point, begun or not."""
         return Run(Path(values["out"]) / (values["study"] or "") / slug(overrides, identity(values)))
 
+    def lost(self, config: DictConfig, overrides: list[str], why: str) -> None:
+        """The process of a job is gone without a word."""
+        self.run(plain(config), overrides).mark("failed", why)
+
     def __call__(self, config: DictConfig) -> Run:
         """Train a point, or take its result where it is finished already."""
         values = self.check(config)
@@ -168,6 +172,7 @@ def _perform(run: Run, config: Config, overrides: list[str]) -> None:
 
 def fit(run: Run, config: Config) -> None:
     """Train, measure, log. Noise of the initial weights depends on the seed alone."""
+    quiet()
     data = build(config["data"], "data")
     seed_all(config["seed"], 1)
     model = build(config["model"], "model")
@@ -176,7 +181,7 @@ def fit(run: Run, config: Config) -> None:
     table, last = Table(run.path("metrics.csv")), run.path("checkpoints", "last.ckpt")
     loggers = [table, *trackers(run, config)]
     progress = Progress(config["progress"], run.note)
-    callbacks = [progress, *build(config["callbacks"], "callbacks").values()]
+    callbacks = [progress, *build(config["callbacks"], "callbacks").values(), *pruning()]
     trainer = build(config["trainer"], "trainer")(
         callbacks=callbacks, logger=loggers, plugins=[WholeFiles()], default_root_dir=str(run.folder)
     )
