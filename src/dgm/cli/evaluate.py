@@ -31,10 +31,15 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
+def unmeasured(run: Run, metrics: Config) -> Config:
+    """Those of the metrics that the run has no result of by the same config."""
+    known = run.result
+    return {name: config for name, config in metrics.items() if known.get(name, {}).get("config") != config}
+
+
 def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) -> dict[str, float]:
     """Values of all metrics, name -> number; those that the run has already, by the same config, are not repeated."""
-    known = run.result
-    missing = {k: v for k, v in metrics.items() if again or known.get(k, {}).get("config") != v}
+    missing = metrics if again else unmeasured(run, metrics)
     if missing:
         model, data = run.model(), data or run.data()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

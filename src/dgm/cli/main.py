@@ -16,6 +16,10 @@ dgm: a laboratory for deep generative models
   dgm figure   figure=NAME run=RUN      draw a figure and the numbers behind it
   dgm table    FOLDER [--format F]      runs and their numbers, mean and spread over seeds
   dgm report   FOLDER                   one html page about all runs in a folder
+  dgm status   FOLDER                   done, running, failed and missing runs, and the time left
+  dgm diff     RUN RUN                  what differs, and where each value came from
+  dgm rerun    RUN                      repeat a run from its frozen config and compare the weights
+  dgm export   RUN                      the weights as safetensors
   dgm configs  [GROUP]                  what can be chosen: models, data, losses, ...
 
 Flags of all commands:
@@ -27,7 +31,10 @@ Flags of all commands:
   dgm train model=beta_vae data=mnist loss.beta=4
   dgm train -m model=beta_vae loss.beta=1,2,4 model.latent=2,10 seed=0,1,2
 """
-COMMANDS = ("train", "evaluate", "sample", "figure", "table", "report", "configs")
+COMMANDS = (
+    *("train", "evaluate", "sample", "figure", "table", "report"),
+    *("status", "diff", "rerun", "export", "configs"),
+)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,7 +26,9 @@ def sweep(words: list[str], job: Any) -> int:
     for folder in {run.folder.parent for run in runs if run}:
         if (folder / "search.json").is_file():
             show_search(json.loads((folder / "search.json").read_text()))
-    print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done", file=sys.stderr)
+    before = sum(one.cfg is None for one in jobs)  # never launched
+    told = f", {before} of them before" if before else ""
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done{told}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -23,7 +23,7 @@ from dgm.callbacks.pruning import Pruned
 from dgm.callbacks.randomness import seed_all
 from dgm.callbacks.table import Table
 from dgm.cli.compose import compose, plain, tree
-from dgm.cli.evaluate import measure, say
+from dgm.cli.evaluate import measure, say, unmeasured
 from dgm.cli.rank import launch, world
 from dgm.cli.tables import show_values
 from dgm.configs import Config, ConfigError, build, check
@@ -111,6 +111,15 @@ class Job:
     def run(self, values: Config, overrides: list[str]) -> Run:
         """The run of a point, begun or not."""
         return Run(Path(values["out"]) / (values["study"] or "") / slug(overrides, identity(values)))
+
+    def look(self, config: DictConfig, overrides: list[str]) -> tuple[Path, Run | None]:
+        """Before a sweep: where a point's run will lie, and the run where nothing is left to do; else it is checked."""
+        values = plain(config)
+        run = self.run(values, overrides)
+        if run.state == "done" and not unmeasured(run, values["metric"]):
+            return run.folder, run
+        self.check(config)
+        return run.folder, None
 
     def lost(self, config: DictConfig, overrides: list[str], why: str) -> None:
         """The process of a job is gone without a word."""

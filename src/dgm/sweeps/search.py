@@ -71,10 +71,8 @@ class Search(Grid):
             asked = left or trials.ask(study, space, min(self.batch, self.trials - len(study.trials)))
             left = []
             points = [point(fixed, trial) for trial in asked]
-            if not jobs:
-                self.check(points)
             with self.told():
-                done = self.launcher.launch(points, initial_job_idx=asked[0].number)
+                done = self.launch(points, asked[0].number)
             for trial, job in zip(asked, done, strict=True):
                 trials.tell(study, trial, job, self.objectives)
             jobs += done
