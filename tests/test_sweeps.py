@@ -174,3 +174,31 @@ def test_slots_are_devices_times_jobs_on_each_or_cores(monkeypatch):
     assert parallel.Parallel(jobs=3, per_device=2).slots(10) == ["0", "0", "1"]
     monkeypatch.setattr(parallel, "visible", list)
     assert parallel.Parallel(jobs=3).slots(2) == [None, None]
+
+
+def test_the_report_shows_a_search_with_its_front(train):
+    objectives = "hydra.sweeper.objectives={val/reconstruction: minimize, val/kl: minimize}"
+    assert train(*SEARCH, "loss.beta=tag(log,interval(0.01,50))", objectives, "hydra.sweeper.trials=3") == 0
+    from dgm.cli.main import run as dgm
+
+    assert dgm(["report", "outputs/s"]) == 0
+    page = Path("outputs/s/report.html").read_text()
+    assert "Search s" in page and "val/kl against val/reconstruction" in page
+    for t in trials():
+        assert not t["best"] or f"trial {t['trial']} (" in page
+
+
+def test_the_ready_file_for_wandb_gives_valid_commands_and_judges_by_what_is_logged(tmp_path):
+    import yaml
+
+    from dgm.cli.train import Job, compose
+    from dgm.runs import identity
+
+    ready = Path(__file__).parents[1] / "scripts" / "wandb_sweep.yaml"
+    sweep = yaml.safe_load(ready.read_text())
+    fixed = [word for word in sweep["command"] if not word.startswith("$") and "=" in word]
+    point = [f"{key}={values.get('values', [values.get('max')])[0]}" for key, values in sweep["parameters"].items()]
+    config = compose("train", [*fixed, *point])
+    Job().check(OmegaConf.create(config))
+    assert identity(config) != identity(compose("train", fixed))
+    assert config["data"]["val"] > 0 and sweep["metric"]["name"] == config["callbacks"]["checkpoints"]["monitor"]

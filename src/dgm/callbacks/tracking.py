@@ -23,6 +23,8 @@ class Wandb(WandbLogger):
         import wandb
 
         settings = wandb.Settings(mode=mode(), silent=True, console="off", x_disable_stats=True)
+        if os.environ.get("WANDB_SWEEP_ID"):  # an agent of W&B's own has named the run already
+            id, group = os.environ.get("WANDB_RUN_ID", id), None
         super().__init__(name, folder, project=project, id=id, group=group, tags=tags, settings=settings)
         self._wandb_init.pop("anonymous", None)  # Lightning still passes it, W&B warns of it
 

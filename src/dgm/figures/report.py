@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from dgm.figures.plots import Part, against, colour_lines, curves, groups, matching, numeric, part, plane
+from dgm.figures.searches import searches
 from dgm.runs import Run
 from dgm.studies import (
     anchors,
@@ -44,7 +45,7 @@ def page(runs: Sequence[Run], name: str, folder: Path | None = None) -> str:
     metrics = main_metrics(frame.attrs["values"])
     seen = measured(frame)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dgm", "text.parse_math": False}):
-        parts = sections(seen, metrics, runs)
+        parts = [*(searches(folder) if folder else []), *sections(seen, metrics, runs)]
     places = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     cards = gallery(frame, runs)
     whole = sorted(folder.glob("figures/*.png")) if folder else []
