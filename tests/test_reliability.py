@@ -1,10 +1,17 @@
 """A short version of scripts/reliability.py: a real process, killed, resumed, compared; and a disk that fills up."""
 
+import itertools
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from dgm.runs import find
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reliability.py"
 
@@ -21,3 +28,34 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does():
     if "not tested" in done.stdout:
         pytest.skip("the full disk was not tested: a small one cannot be mounted here; the rest was, and holds")
     assert "full disk: one sentence" in done.stdout
+
+
+TINY = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]", "logger=csv", "metric=[]", "progress=false"]
+
+
+def begin(*words):
+    """`dgm train` in a process group of its own, as a terminal would start it."""
+    command = [sys.executable, "-m", "dgm.cli.main", "train", *TINY, *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_two_processes_on_one_run_train_it_once():
+    both = [begin("trainer.max_epochs=40") for _ in range(2)]
+    said = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "".join(said).count("Training VAE") == 1
+    assert len(find("outputs")) == 1 and find("outputs")[0].state == "done"
+
+
+def test_ctrl_c_ends_all_jobs_side_by_side_and_leaves_each_resumable():
+    words = ["-m", "launcher=parallel", "hydra.launcher.jobs=2", "seed=0,1,2", "study=s"]
+    sweep = begin(*words, "trainer.max_epochs=100000")
+    begun = (line for line in sweep.stderr if line.startswith("Training VAE"))
+    list(itertools.islice(begun, 2))
+    time.sleep(1)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(60) == 130
+    runs = find("outputs/s")
+    assert [run.state for run in runs] == ["interrupted", "interrupted"]
+    for run in runs:
+        assert torch.load(run.path("checkpoints", "last.ckpt"), weights_only=True)["global_step"] > 0
