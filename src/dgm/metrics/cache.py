@@ -1,5 +1,6 @@
 """Results on disk that are costly to make again: one file per key, tensors and plain containers only."""
 
+import contextlib
 import hashlib
 import io
 import pickle
@@ -29,13 +30,29 @@ def weights_hash(state: dict[str, Tensor]) -> str:
 
 
 def load_or_make(path: Path, make: Callable[[], Content]) -> Content:
-    """What lies at `path`, or, where nothing readable does, what `make` returns, kept there from now on."""
+    """What lies at `path`, or, where nothing readable does, what `make` returns, kept there from now on.
+
+    Of several processes that need it one makes it, and the others wait.
+    """
+    if (known := load(path)) is not None:
+        return known
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.lock(path.with_name(f".{path.name}.lock"), wait=True))
+        except OSError as error:
+            raise unwritable(path, error) from error
+        if (known := load(path)) is None:
+            known = make()
+            write(path, known)
+    return known
+
+
+def load(path: Path) -> Content | None:
+    """What lies at `path`, None where nothing readable does."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        content = make()
-        write(path, content)
-        return content
+        return None
 
 
 def write(path: Path, content: Content) -> None:
@@ -48,5 +65,9 @@ def write(path: Path, content: Content) -> None:
     try:
         files.write(path, buffer.getvalue())
     except OSError as error:
-        remedy = "free some space or set cache to another folder"
-        raise OSError(f"cache={path.parent} cannot be written ({error}); {remedy}") from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> OSError:
+    """The error in words."""
+    return OSError(f"cache={path.parent} cannot be written ({error}); free some space or set cache to another folder")
