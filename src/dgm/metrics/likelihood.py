@@ -53,9 +53,10 @@ class Likelihood:
             if hasattr(model, "posterior"):
                 values["active_units"], arrays["kl_dim"] = self._code(model, data, device)
             if hasattr(model, "log_likelihood"):
-                values |= self._bound(model, data, device, say)
-                kind = str(getattr(model, "likelihood_kind", "unknown"))
-                protocol |= {"likelihood": kind, "samples": self.samples, "bound_images": self._counted(data)}
+                protocol["likelihood"] = kind = str(getattr(model, "likelihood_kind", "unknown"))
+                if kind != "exact":  # else the terms hold it already
+                    values |= self._bound(model, data, device, say)
+                    protocol |= {"samples": self.samples, "bound_images": self._counted(data)}
         return Report(values, protocol, arrays)
 
     def _terms(self, model: Any, data: Source, device: torch.device) -> Means:
@@ -63,7 +64,7 @@ class Likelihood:
         parts = []
         for index, rows in enumerate(torch.arange(data.size("test")).split(self.batch_size)):
             with seeded(device, self.seed, 0, index):
-                terms = model.objective(_fetch(data, rows, device))
+                terms = model.objective(*_given(model, data, rows, device))
             parts.append({name: term.detach().cpu().double() for name, term in terms.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -102,6 +103,12 @@ class Likelihood:
 def _fetch(data: Source, rows: Tensor, device: torch.device) -> Tensor:
     """Test images as the model sees them: [B, ...]."""
     return inputs({name: tensor.to(device) for name, tensor in data.set("test").fetch(rows).items()})
+
+
+def _given(model: Any, data: Source, rows: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """What the model's objective takes of test images."""
+    batch = {name: tensor.to(device) for name, tensor in data.set("test").fetch(rows).items()}
+    return model.given(batch) if hasattr(model, "given") else (inputs(batch),)
 
 
 def _interval(name: str, values: Tensor) -> dict[str, float]:

@@ -65,8 +65,10 @@ class HasPosterior(Protocol):
 
 
 class Model(pl.LightningModule):
-    """A model trained by one optimizer on `objective(batch)`, unreduced terms [B] with the total under `loss`."""
+    """A model trained by one optimizer on its objective."""
 
+    objective: Callable[..., Terms]  # what is `given` -> terms [B], unreduced; what is minimised stands under `loss`
+    classes: int = 0  # labels that the objective takes, 0 where it takes none
     levels: int | None = None  # how `elbo` becomes bits per dimension; None where there is no likelihood
     step: Tensor
 
@@ -85,9 +87,9 @@ class Model(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def objective(self, x: Tensor) -> Terms:
-        """x: [B, ...] -> terms [B]; what is minimised stands under `loss`."""
-        raise NotImplementedError
+    def given(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the objective takes of a batch."""
+        return (inputs(batch), batch["label"]) if self.classes else (inputs(batch),)
 
     def setup(self, stage: str) -> None:
         """Learn how often to log, and the size of the training set, which some objectives need."""
@@ -98,7 +100,7 @@ class Model(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One update's loss, the mean over the batch; every `log_every` updates its terms are logged."""
-        terms = self.objective(inputs(batch))
+        terms = self.objective(*self.given(batch))
         if (self.updates + 1) % self.log_every == 0:
             self.record({f"train/{name}": value.detach().mean().item() for name, value in terms.items()})
         self.updates += 1
@@ -119,8 +121,8 @@ class Model(pl.LightningModule):
         self._log_means("test", batch)
 
     def _log_means(self, stage: str, batch: Batch) -> None:
-        x = inputs(batch)
-        terms = self.objective(x)
+        x, *label = self.given(batch)
+        terms = self.objective(x, *label)
         if self.levels is not None and "elbo" in terms:
             terms["bits_per_dim"] = bits_per_dim(-terms["elbo"], x[0].numel(), self.levels)
         means = {f"{stage}/{name}": value.mean() for name, value in terms.items()}

@@ -8,7 +8,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from dgm.distributions import (
@@ -26,6 +26,7 @@ class Bernoulli(nn.Module):
 
     levels = 0
     binary = True
+    joint = False
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x: [B, *E], output: [..., B, *E] -> [..., B] nats."""
@@ -34,6 +35,15 @@ class Bernoulli(nn.Module):
     def mean(self, output: Tensor) -> Tensor:
         """Expected image in 0..1, any shape."""
         return output.sigmoid()
+
+    def outputs(self, channels: int) -> int:
+        """Numbers per pixel."""
+        return channels
+
+    def conditional(self, output: Tensor, pixel: Tensor, colour: int) -> Tensor:
+        """Log-probabilities of 0 and 1: [N, C], [N, C] -> [N, 2]."""
+        logit = output[:, colour]
+        return torch.stack([nn.functional.logsigmoid(-logit), nn.functional.logsigmoid(logit)], 1)
 
 
 class Gaussian(nn.Module):
@@ -76,3 +86,29 @@ class DiscretizedLogistic(nn.Module):
     def mean(self, output: Tensor) -> Tensor:
         """Centre of the logistic in 0..1, any shape."""
         return output.sigmoid()
+
+
+class Categorical(nn.Module):
+    """Any distribution over the levels of each value: a softmax (van den Oord et al., 2016, sec. 3)."""
+
+    levels = 0
+    binary = False
+    joint = False
+
+    def __init__(self, values: Annotated[int, Ge(2)] = 256) -> None:
+        super().__init__()
+        self.values = values
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """x: [B, C, H, W], output: [B, C L, H, W] -> [B] nats."""
+        logits = output.unflatten(1, (x.shape[1], self.values)).movedim(2, 1)
+        target = (x * (self.values - 1)).round().long()
+        return -nn.functional.cross_entropy(logits, target, reduction="none").flatten(1).sum(1)
+
+    def outputs(self, channels: int) -> int:
+        """Numbers per pixel."""
+        return channels * self.values
+
+    def conditional(self, output: Tensor, pixel: Tensor, colour: int) -> Tensor:
+        """Log-probabilities of the levels: [N, C L], [N, C] -> [N, L]."""
+        return output[:, colour * self.values : (colour + 1) * self.values].log_softmax(1)

@@ -1,0 +1,180 @@
+"""PixelCNN and gated PixelCNN, and their walks through an image that is being drawn.
+
+Shapes: B batch, C colours, H height, W width, P outputs per pixel, E condition, F features.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, cast
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from dgm.nn.masked import Above, Condition, MaskedConv2d, Rows, Shape, Size, Stream, raster
+
+
+class Residual(nn.Module):
+    """van den Oord et al. (2016), fig. 5: 2h -> h -> h -> 2h, added to its input."""
+
+    def __init__(self, width: int, groups: int, condition: int) -> None:
+        super().__init__()
+        self.down = MaskedConv2d("B", 2 * width, width, 1, channels=groups)
+        self.middle = MaskedConv2d("B", width, width, 3, channels=groups)
+        self.up = MaskedConv2d("B", width, 2 * width, 1, channels=groups)
+        self.condition = Condition(condition, width)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """[B, 2F, H, W] -> the same."""
+        inner = self.condition(self.middle(self.down(x.relu()).relu()), h)
+        return x + self.up(inner.relu())
+
+
+class PixelCNN(nn.Module):
+    """van den Oord et al. (2016), table 1: a 7 x 7 convolution of kind A, residual blocks, two of 1 x 1.
+
+    Its receptive field has the blind spot of stacked masked convolutions, above and to the right of the pixel.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: Size = 1,
+        groups: Size = 1,
+        condition: Annotated[int, Ge(0)] = 0,
+        width: Size = 16,
+        blocks: Size = 15,
+    ) -> None:
+        super().__init__()
+        equal_groups(width, groups)
+        self.register_buffer("order", raster(shape), persistent=False)
+        self.first = MaskedConv2d("A", shape[0], 2 * width, 7, channels=groups)
+        self.blocks = nn.ModuleList(Residual(width, groups, condition) for _ in range(blocks))
+        self.head = MaskedConv2d("B", 2 * width, 2 * width, 1, channels=groups)
+        self.last = MaskedConv2d("B", 2 * width, outputs, 1, channels=groups)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """x: [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
+        features = self.first(x)
+        for block in self.blocks:
+            features = block(features, h)
+        return self.last(self.head(features.relu()).relu())
+
+    def walk(self, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
+        """The outputs [B, P] at the places of `order`, while the caller fills the image [B, C, H, W] in."""
+        batch, channels, height, width = image.shape
+        stream, blocks = streams(self, batch, width), cast("list[Residual]", list(self.blocks))
+        added = {block.middle: block.condition.rows(h, height, width) for block in blocks}
+        for y in range(height):
+            for layer, one in stream.items():
+                one.begin(added[layer][y] if layer in added else None)
+            for x in range(width):
+                for _ in range(channels):
+                    features = stream[self.first].at(x, image[:, :, y, x])
+                    for block in blocks:
+                        inner = stream[block.down].at(x, features.relu()).relu_()
+                        inner = stream[block.middle].at(x, inner).relu_()
+                        features = features + stream[block.up].at(x, inner)
+                    yield stream[self.last].at(x, stream[self.head].at(x, features.relu()).relu_())
+                stream[self.first].put(x, image[:, :, y, x])
+
+
+class Gated(nn.Module):
+    """One layer of van den Oord et al. (2016b), fig. 2: a vertical and a horizontal stack, no blind spot."""
+
+    def __init__(self, before: int, width: int, size: int, groups: int, condition: int, first: bool) -> None:
+        super().__init__()
+        self.groups, self.first = groups, first
+        self.vertical = Above(before if first else width, 2 * width, size, strict=first)
+        self.link = nn.Conv2d(2 * width, 2 * width, 1)
+        kind: Literal["A", "B"] = "A" if first else "B"
+        self.horizontal = MaskedConv2d(kind, before if first else width, 2 * width, size, rows=0, channels=groups)
+        self.out = MaskedConv2d("B", width, width, 1, channels=groups)
+        self.condition, self.condition_across = Condition(condition, 2 * width), Condition(condition, 2 * width)
+
+    def forward(self, v: Tensor, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Vertical and horizontal features [B, F, H, W] each -> the same."""
+        up = self.vertical(v)
+        across = self.condition_across(self.horizontal(x) + self.link(up), h)
+        out = self.out(gate(across, self.groups))
+        return gate(self.condition(up, h), 1), out if self.first else x + out
+
+
+class GatedPixelCNN(nn.Module):
+    """van den Oord et al. (2016b): all pixels above, and left in the row, without a blind spot; gated units (eq. 2)."""
+
+    order: Tensor
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: Size = 1,
+        groups: Size = 1,
+        condition: Annotated[int, Ge(0)] = 0,
+        width: Size = 32,
+        blocks: Size = 6,
+        size: Annotated[int, Ge(3)] = 3,
+    ) -> None:
+        super().__init__()
+        equal_groups(width, groups)
+        self.groups = groups
+        self.register_buffer("order", raster(shape), persistent=False)
+        sizes = [7, *[size] * blocks]
+        self.layers = nn.ModuleList(
+            Gated(shape[0], width, taps, groups, condition, first=i == 0) for i, taps in enumerate(sizes)
+        )
+        self.head = MaskedConv2d("B", width, width, 1, channels=groups)
+        self.last = MaskedConv2d("B", width, outputs, 1, channels=groups)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """x: [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
+        v = x
+        for layer in self.layers:
+            v, x = layer(v, x, h)
+        return self.last(self.head(x.relu()).relu())
+
+    def walk(self, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
+        """The outputs [B, P] at the places of `order`, while the caller fills the image [B, C, H, W] in."""
+        batch, channels, height, width = image.shape
+        stream, layers = streams(self, batch, width), cast("list[Gated]", list(self.layers))
+        rows = [Rows(layer.vertical, batch, width) for layer in layers]
+        added = [
+            (layer.condition.rows(h, height, width), layer.condition_across.rows(h, height, width)) for layer in layers
+        ]
+        above = torch.zeros_like(image[:, :, 0])
+        for y in range(height):
+            for one in stream.values():
+                one.begin()
+            for layer, row, (down, across) in zip(layers, rows, added, strict=True):
+                up = row.at(above)
+                link = layer.link(up[:, :, None])[:, :, 0].permute(2, 0, 1)
+                stream[layer.horizontal].begin(link if across[y] is None else link + across[y])
+                above = gate(up if down[y] is None else up + down[y].permute(1, 2, 0), 1)
+            for x in range(width):
+                for _ in range(channels):
+                    features = image[:, :, y, x]
+                    for layer in layers:
+                        inner = gate(stream[layer.horizontal].at(x, features), self.groups)
+                        out = stream[layer.out].at(x, inner)
+                        features = out if layer.first else features + out
+                    yield stream[self.last].at(x, stream[self.head].at(x, features.relu()).relu_())
+                stream[layers[0].horizontal].put(x, image[:, :, y, x])
+            above = image[:, :, y].clone()
+
+
+def gate(x: Tensor, groups: int) -> Tensor:
+    """tanh times sigmoid, of the two halves of each colour's features: [B, 2F, ...] -> [B, F, ...]."""
+    value, switch = x.unflatten(1, (groups, 2, -1)).unbind(2)
+    return (value.tanh() * switch.sigmoid()).flatten(1, 2)
+
+
+def streams(network: nn.Module, batch: int, width: int) -> dict[nn.Module, Stream]:
+    """Every masked convolution of a network, ready for an image of that width."""
+    return {m: Stream(m, batch, width) for m in network.modules() if isinstance(m, MaskedConv2d)}
+
+
+def equal_groups(width: int, groups: int) -> None:
+    """Features are shared out equally among the colours."""
+    if width % groups:
+        raise ValueError(f"width={width} is not a multiple of the {groups} colours; change it")

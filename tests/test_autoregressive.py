@@ -1,0 +1,180 @@
+"""Models with an exact likelihood: it sums to one, looks at nothing later, and is what samples are drawn from."""
+
+import itertools
+from functools import partial
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from dgm.cli.main import run as dgm
+from dgm.losses.autoregressive import negative_log_likelihood
+from dgm.modules.autoregressive import Autoregressive, complete, naive
+from dgm.nn.likelihoods import Bernoulli, Categorical
+from dgm.nn.made import MADE
+from dgm.nn.pixelcnn import GatedPixelCNN, PixelCNN
+from dgm.runs import find
+
+NETWORKS = {
+    "fvsbn": partial(MADE, hidden=[]),
+    "made": partial(MADE, hidden=[20]),
+    "made, deep, another order": partial(MADE, hidden=[20, 15], order_seed=3),
+    "made, direct": partial(MADE, hidden=[20], order_seed=1, direct=True),
+    "pixelcnn": partial(PixelCNN, width=6, blocks=2),
+    "gated": partial(GatedPixelCNN, width=6, blocks=2),
+}
+CACHED = ["pixelcnn", "gated"]
+LIKELIHOODS = {"bernoulli": (Bernoulli(), 2), "categorical": (Categorical(3), 3)}
+KINDS = [("bernoulli", (1, 3, 3), 0), ("bernoulli", (3, 1, 3), 2), ("categorical", (3, 2, 1), 0)]
+EACH = pytest.mark.parametrize(("likelihood", "shape", "classes"), KINDS, ids=["binary", "labels", "colour levels"])
+ALL = pytest.mark.parametrize("name", NETWORKS)
+
+
+def model(name, likelihood="bernoulli", shape=(1, 3, 3), classes=0, scale=0.6):
+    """A random model with weights large enough to be far from uniform."""
+    torch.manual_seed(0)
+    part, _levels = LIKELIHOODS[likelihood]
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    made = Autoregressive(
+        NETWORKS[name], part, negative_log_likelihood, list(shape), adam, None, classes, conditional=classes > 0
+    )
+    for parameter in made.network.parameters():
+        torch.nn.init.normal_(parameter, std=scale)
+    return made.double()
+
+
+def images(likelihood, shape):
+    """Every image there is: [L ** D, C, H, W]."""
+    levels, size = LIKELIHOODS[likelihood][1], shape[0] * shape[1] * shape[2]
+    every = torch.tensor(list(itertools.product(range(levels), repeat=size)), dtype=torch.double)
+    return every.view(-1, *shape) / (levels - 1)
+
+
+def labels(classes, n):
+    return {"label": torch.full((n,), classes - 1)} if classes else {}
+
+
+@ALL
+@EACH
+def test_the_likelihood_sums_to_one_over_all_images(name, likelihood, shape, classes):
+    m, x = model(name, likelihood, shape, classes), images(likelihood, shape)
+    log_p = m.log_likelihood(x, **labels(classes, len(x)))
+    assert abs(log_p.exp().sum().item() - 1) < 1e-6
+    assert log_p.std() > 0.5  # and is not simply uniform
+    if classes:
+        other = m.log_likelihood(x, label=torch.zeros(len(x), dtype=torch.long))
+        assert (other - log_p).abs().max() > 0.1
+
+
+@ALL
+@pytest.mark.parametrize("shape", [(1, 3, 3), (1, 6, 6), (3, 4, 4)], ids=str)
+def test_no_output_depends_on_a_value_that_is_not_earlier(name, shape):
+    net = model(name, shape=shape).network
+    n = shape[0] * shape[1] * shape[2]
+    several = torch.rand(20, 1, *shape, dtype=torch.double)
+    jacobian = sum(torch.autograd.functional.jacobian(net, x).abs().view(n, n) for x in several)
+    ordered = jacobian[net.order][:, net.order]  # row: output, column: input, both in the order of generation
+    assert ordered.triu().max() == 0
+    seen = ordered.tril(-1).sum(1)[1:] > 0
+    assert seen.sum() > len(seen) // 2  # a hidden layer may start later, and a rectifier be off
+
+
+@ALL
+@EACH
+def test_the_likelihood_is_the_product_of_conditionals_whatever_the_batch(name, likelihood, shape, classes):
+    m = model(name, likelihood, shape, classes)
+    x, given = images(likelihood, shape)[100:110], labels(classes, 10)
+    levels = LIKELIHOODS[likelihood][1]
+    total, (_c, height, width) = torch.zeros(10, dtype=torch.double), shape
+    for i, place in enumerate(m.network.order.tolist()):
+        colour, y, column = place // (height * width), place // width % height, place % width
+        seen = x.clone().flatten(1)
+        later = m.network.order[i:]
+        seen[:, later] = torch.rand(10, len(later)).double()  # what is not earlier can be anything
+        output = m.network(seen.view_as(x), m.condition(given.get("label"), x))[:, :, y, column]
+        log_p = m.likelihood.conditional(output, x[:, :, y, column], colour)
+        assert torch.allclose(log_p.exp().sum(1), torch.ones(10).double())
+        total += log_p.gather(1, (x[:, colour, y, column] * (levels - 1)).long()[:, None])[:, 0]
+    log_p = m.log_likelihood(x, **given)
+    assert torch.allclose(log_p, total, atol=1e-9)
+    assert torch.allclose(log_p[3:4], m.log_likelihood(x[3:4], **labels(classes, 1)), atol=1e-12)
+
+
+@ALL
+@pytest.mark.parametrize(("likelihood", "shape"), [("bernoulli", (1, 2, 2)), ("categorical", (2, 1, 2))])
+def test_samples_follow_the_likelihood(name, likelihood, shape):
+    m, every, n = model(name, likelihood, shape, scale=0.4), images(likelihood, shape), 20_000
+    drawn = m.sample(n, torch.Generator().manual_seed(0)).flatten(1)
+    counts = (drawn[:, None] == every.flatten(1)[None]).all(2).sum(0).double()
+    assert counts.sum() == n
+    expected = m.log_likelihood(every).exp().detach() * n
+    often = expected > 5
+    observed = torch.cat([counts[often], counts[~often].sum()[None]])
+    wanted = torch.cat([expected[often], expected[~often].sum()[None]])
+    some = wanted > 0
+    assert chisquare(observed[some].numpy(), (wanted[some] * n / wanted[some].sum()).numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", CACHED)
+@pytest.mark.parametrize(
+    ("likelihood", "shape", "classes"),
+    [("bernoulli", (1, 9, 7), 0), ("categorical", (3, 5, 8), 3), ("bernoulli", (1, 1, 12), 2)],
+)
+def test_the_cached_walk_gives_the_naive_samples_and_outputs(name, likelihood, shape, classes):
+    m = model(name, likelihood, shape, classes, scale=0.3)
+    noise = torch.rand(5, *shape, dtype=torch.double)
+    h = m.condition(torch.arange(5) % classes if classes else None, noise)
+    known = torch.rand(5, *shape) < 0.3
+    x = (torch.rand(5, *shape) < 0.5).double()
+    for mask in (known, known & False):
+        slow, fast = (complete(m.network, m.likelihood, x, mask, noise, h, cached) for cached in (False, True))
+        assert torch.equal(slow, fast)
+        assert torch.equal(slow[mask], x[mask])
+    for one, other in zip(m.network.walk(x, h), naive(m.network, x, h), strict=True):
+        assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_equal_noise_gives_equal_samples_whatever_lay_there():
+    m = model("pixelcnn", shape=(1, 4, 4))
+    x, noise = torch.rand(6, 1, 4, 4).double(), torch.rand(6, 1, 4, 4).double()
+    nothing = torch.zeros_like(x, dtype=torch.bool)
+    one, other = (complete(m.network, m.likelihood, image, nothing, noise) for image in (x, 1 - x))
+    assert torch.equal(one, other)
+
+
+def test_the_blind_spot_of_stacked_masked_convolutions_and_its_absence_in_the_gated():
+    seen = {}
+    for name in CACHED:
+        net = model(name, shape=(1, 13, 13)).network
+        x = torch.rand(1, 1, 13, 13, dtype=torch.double, requires_grad=True)
+        (gradient,) = torch.autograd.grad(net(x)[0, 0, 8, 4], x)
+        seen[name] = gradient[0, 0] != 0
+    assert not seen["pixelcnn"][7, 8:].any() and seen["pixelcnn"][7, :8].all()
+    assert not seen["pixelcnn"][6, 9 + 1 :].any()
+    assert seen["gated"][7, :10].all() and seen["gated"][4, :10].all()
+
+
+def test_what_cannot_be_built_is_said_in_words():
+    with pytest.raises(ValueError, match="images"):
+        Autoregressive(NETWORKS["made"], Bernoulli(), negative_log_likelihood, [2], torch.optim.Adam)
+    with pytest.raises(ValueError, match="conditional=true"):
+        Autoregressive(
+            NETWORKS["made"], Bernoulli(), negative_log_likelihood, [1, 3, 3], torch.optim.Adam, conditional=True
+        )
+    with pytest.raises(ValueError, match="width=16"):
+        PixelCNN([3, 8, 8], outputs=3, groups=3)
+    with pytest.raises(ValueError, match="labels"):
+        model("made", classes=2).objective(images("bernoulli", (1, 3, 3)))
+
+
+@pytest.mark.parametrize("name", ["fvsbn", "made", "pixelcnn", "gated_pixelcnn"])
+def test_they_train_measure_and_sample_by_command(name):
+    small = ["model.network.hidden=[16]"] if name == "made" else []
+    small = ["model.network.width=4", "model.network.blocks=1"] if "pixelcnn" in name else small
+    words = ["logger=csv", "metric=[likelihood]", "trainer.max_epochs=1", "data.binarise=dynamic", *small]
+    assert dgm(["train", f"model={name}", "model.conditional=true", *words]) == 0
+    (run,) = find("outputs")
+    assert run.values["elbo"] == pytest.approx(-run.values["loss"]) and "iw_100" not in run.values
+    assert run.result["likelihood"]["protocol"]["likelihood"] == "exact"
+    assert dgm(["sample", f"run={run.folder}", "n=4"]) == 0
+    assert dgm(["train", f"model={name}", "loss=elbo", *words]) == 1
