@@ -10,9 +10,10 @@ from scipy.stats import chisquare
 from dgm.cli.main import run as dgm
 from dgm.losses.autoregressive import negative_log_likelihood
 from dgm.modules.autoregressive import Autoregressive, complete, naive
-from dgm.nn.likelihoods import Bernoulli, Categorical
+from dgm.nn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from dgm.nn.made import MADE
 from dgm.nn.pixelcnn import GatedPixelCNN, PixelCNN
+from dgm.nn.pixelrnn import PixelRNN, skew, unskew
 from dgm.runs import find
 
 NETWORKS = {
@@ -22,11 +23,24 @@ NETWORKS = {
     "made, direct": partial(MADE, hidden=[20], order_seed=1, direct=True),
     "pixelcnn": partial(PixelCNN, width=6, blocks=2),
     "gated": partial(GatedPixelCNN, width=6, blocks=2),
+    "row LSTM": partial(PixelRNN, kind="row", width=6, layers=2),
+    "diagonal BiLSTM": partial(PixelRNN, kind="diagonal", width=6, layers=2),
 }
-CACHED = ["pixelcnn", "gated"]
-LIKELIHOODS = {"bernoulli": (Bernoulli(), 2), "categorical": (Categorical(3), 3)}
-KINDS = [("bernoulli", (1, 3, 3), 0), ("bernoulli", (3, 1, 3), 2), ("categorical", (3, 2, 1), 0)]
-EACH = pytest.mark.parametrize(("likelihood", "shape", "classes"), KINDS, ids=["binary", "labels", "colour levels"])
+CACHED = ["pixelcnn", "gated", "row LSTM", "diagonal BiLSTM"]
+LIKELIHOODS = {
+    "bernoulli": (Bernoulli(), 2),
+    "categorical": (Categorical(3), 3),
+    "mixture": (LogisticMixture(3, values=3), 3),
+}
+KINDS = [
+    ("bernoulli", (1, 3, 3), 0),
+    ("bernoulli", (3, 1, 3), 2),
+    ("categorical", (3, 2, 1), 0),
+    ("mixture", (3, 2, 1), 0),
+]
+EACH = pytest.mark.parametrize(
+    ("likelihood", "shape", "classes"), KINDS, ids=["binary", "labels", "colour levels", "colour mixture"]
+)
 ALL = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -101,7 +115,9 @@ def test_the_likelihood_is_the_product_of_conditionals_whatever_the_batch(name, 
 
 
 @ALL
-@pytest.mark.parametrize(("likelihood", "shape"), [("bernoulli", (1, 2, 2)), ("categorical", (2, 1, 2))])
+@pytest.mark.parametrize(
+    ("likelihood", "shape"), [("bernoulli", (1, 2, 2)), ("categorical", (2, 1, 2)), ("mixture", (2, 1, 2))]
+)
 def test_samples_follow_the_likelihood(name, likelihood, shape):
     m, every, n = model(name, likelihood, shape, scale=0.4), images(likelihood, shape), 20_000
     drawn = m.sample(n, torch.Generator().manual_seed(0)).flatten(1)
@@ -118,7 +134,12 @@ def test_samples_follow_the_likelihood(name, likelihood, shape):
 @pytest.mark.parametrize("name", CACHED)
 @pytest.mark.parametrize(
     ("likelihood", "shape", "classes"),
-    [("bernoulli", (1, 9, 7), 0), ("categorical", (3, 5, 8), 3), ("bernoulli", (1, 1, 12), 2)],
+    [
+        ("bernoulli", (1, 9, 7), 0),
+        ("categorical", (3, 5, 8), 3),
+        ("mixture", (3, 4, 4), 0),
+        ("bernoulli", (1, 1, 12), 2),
+    ],
 )
 def test_the_cached_walk_gives_the_naive_samples_and_outputs(name, likelihood, shape, classes):
     m = model(name, likelihood, shape, classes, scale=0.3)
@@ -144,7 +165,7 @@ def test_equal_noise_gives_equal_samples_whatever_lay_there():
 
 def test_the_blind_spot_of_stacked_masked_convolutions_and_its_absence_in_the_gated():
     seen = {}
-    for name in CACHED:
+    for name in ("pixelcnn", "gated"):
         net = model(name, shape=(1, 13, 13)).network
         x = torch.rand(1, 1, 13, 13, dtype=torch.double, requires_grad=True)
         (gradient,) = torch.autograd.grad(net(x)[0, 0, 8, 4], x)
@@ -178,3 +199,12 @@ def test_they_train_measure_and_sample_by_command(name):
     assert run.result["likelihood"]["protocol"]["likelihood"] == "exact"
     assert dgm(["sample", f"run={run.folder}", "n=4"]) == 0
     assert dgm(["train", f"model={name}", "loss=elbo", *words]) == 1
+
+
+def test_skewed_rows_hold_a_diagonal_per_column_and_come_back():
+    x = torch.arange(24.0).view(1, 2, 3, 4)
+    skewed = skew(x)
+    assert skewed.shape == (1, 2, 3, 6)
+    assert all(skewed[0, 1, y, x0 + y] == x[0, 1, y, x0] for y in range(3) for x0 in range(4))
+    assert skewed[0, 0, 2, :2].eq(0).all() and skewed[0, 0, 0, 4:].eq(0).all()
+    assert torch.equal(unskew(skewed), x)

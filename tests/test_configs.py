@@ -31,15 +31,19 @@ SMALL = {
     "conv_": ["model.encoder.width=4", "model.decoder.width=4"],
     "made": ["model.network.hidden=[32]"],
     "fvsbn": [],
+    "pixelrnn": ["model.network.width=4", "model.network.layers=1"],
+    "wavenet": ["data.shape=[1,1,64]", "model.network.layers=3", "model.network.cycles=1"],
     "pixelcnn": ["model.network.width=4", "model.network.blocks=1"],
 }
 PARTNER = {
     "loss": {"squared_error": "autoencoder", "absolute_error": "autoencoder", "negative_log_likelihood": "made"},
-    "likelihood": {"categorical": "made"},
+    "likelihood": {"categorical": "made", "logistic_mixture": "made"},
 }
 NEEDS = {
     "hf": ["data.source.path=nowhere"],
     "density": ["model.encoder.hidden=[8]", "likelihood=gaussian"],
+    "wavenet": ["data.shape=[1,1,64]"],
+    "fsdd": ["model=wavenet", "likelihood=categorical"],
     "mnist": [], "fashion_mnist": [], "kmnist": [], "cifar10": [], "shapes": [],
 }  # fmt: skip
 
@@ -48,7 +52,9 @@ NEEDS = {
 def test_every_choice_composes_and_meets_its_signatures(group, choice):
     value = f"[{choice}]" if group in ("callbacks", "metric") else choice
     model = [f"model={PARTNER.get(group, {}).get(choice, 'vae')}"] if group != "model" else []
-    config = compose("train", [*model, f"{group}={value}", *(NEEDS.get(choice, []) if group == "data" else [])])
+    config = compose(
+        "train", [*model, f"{group}={value}", *(NEEDS.get(choice, []) if group in ("data", "model") else [])]
+    )
     check(signature, config)
     with torch.device("meta"):
         assert isinstance(build(config["model"]), pl.LightningModule)
@@ -75,8 +81,8 @@ def test_every_model_learns_a_fixed_batch_and_does_what_it_says(name):
     latent = ["model.latent=4"] if kind in ("mlp", "conv_") else []
     config = compose("train", [f"model={name}", "optimizer.lr=0.01", *latent, *SMALL[kind]])
     torch.manual_seed(0)
-    model, data = build(config["model"]), build(config["data"])
-    x = inputs(data.set("test").fetch(torch.arange(32)))
+    model, data = build(config["model"]), build(compose("train", [])["data"])
+    x = inputs(data.set("test").fetch(torch.arange(32))).view(32, *config["data"]["shape"])
     optimizer = model.configure_optimizers()
     losses = []
     for _ in range(60):
@@ -89,7 +95,7 @@ def test_every_model_learns_a_fixed_batch_and_does_what_it_says(name):
     assert not latent or model.decode(model.encode(x)).shape == x.shape
     if hasattr(model, "sample"):
         images = model.sample(3, generator=torch.Generator().manual_seed(0))
-        assert images.shape == (3, 1, 8, 8)
+        assert images.shape == (3, *x.shape[1:])
         assert images.min() >= 0 and images.max() <= 1
         assert torch.equal(images, model.sample(3, generator=torch.Generator().manual_seed(0)))
 

@@ -467,7 +467,7 @@ def test_chosen_rows_are_all_or_a_seeded_draw():
 class Exact(nn.Module):
     """A model whose every answer is a function of the image; optionally with noise."""
 
-    levels, likelihood_kind = 0, "exact"
+    levels, likelihood_kind = 0, "lower bound"
 
     def __init__(self, noisy=False):
         super().__init__()

@@ -18,6 +18,8 @@ from dgm.distributions import (
     total,
 )
 
+FINEST = -7.0  # of a component of a mixture, whose probabilities stay bounded
+WIDE = math.log(0.25)  # the scale of a component where the network says 0
 SMALLEST = math.log(1 / 255)  # a learned scale finer than one level would make the density unbounded
 
 
@@ -112,3 +114,54 @@ class Categorical(nn.Module):
     def conditional(self, output: Tensor, pixel: Tensor, colour: int) -> Tensor:
         """Log-probabilities of the levels: [N, C L], [N, C] -> [N, L]."""
         return output[:, colour * self.values : (colour + 1) * self.values].log_softmax(1)
+
+
+class LogisticMixture(nn.Module):
+    """A mixture of discretised logistics per pixel, whose colours depend linearly on those before them.
+
+    Salimans et al. (2017), sec. 2.1 and 2.2, over 256 levels. Shapes: M components, R = C (C - 1) / 2 coefficients.
+    """
+
+    levels = 0
+    binary = False
+    joint = True
+
+    def __init__(self, components: Annotated[int, Ge(1)] = 10, values: Annotated[int, Ge(2)] = 256) -> None:
+        super().__init__()
+        self.components, self.values = components, values
+
+    def outputs(self, channels: int) -> int:
+        """Numbers per pixel: a weight, and for each colour a mean, a scale and a coefficient for each colour before."""
+        return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """x: [B, C, H, W], output: [B, P, H, W] -> [B] nats."""
+        weights, parts = self._parts(output, x.shape[1])
+        per_component = weights + sum(self._colour(parts, x, c, x[:, None, c]) for c in range(x.shape[1]))
+        return per_component.logsumexp(1).flatten(1).sum(1)
+
+    def conditional(self, output: Tensor, pixel: Tensor, colour: int) -> Tensor:
+        """Log-probabilities of the levels: [N, P], [N, C] -> [N, L]."""
+        weights, parts = self._parts(output, pixel.shape[1])
+        for c in range(colour):  # what the colours before say of the component
+            weights = weights + self._colour(parts, pixel, c, pixel[:, None, c])
+        every = torch.linspace(0, 1, self.values, dtype=output.dtype, device=output.device)[None, None]
+        spread = [part[..., None] for part in parts]
+        of_levels = self._colour(spread, pixel[..., None], colour, every)  # [N, M, L]
+        return (weights.log_softmax(1)[..., None] + of_levels).logsumexp(1)
+
+    def _parts(self, output: Tensor, channels: int) -> tuple[Tensor, list[Tensor]]:
+        """[B, P, ...] -> log-weights [B, M, ...]; means and log-scales [B, M, C, ...], coefficients [B, M, R, ...]."""
+        per_component = output.unflatten(1, (self.components, -1))
+        weights, *parts = per_component.split([1, channels, channels, channels * (channels - 1) // 2], 2)
+        return weights[:, :, 0].log_softmax(1), parts
+
+    def _colour(self, parts: list[Tensor], x: Tensor, colour: int, value: Tensor) -> Tensor:
+        """log P(value of a colour | colours before, component): value [B, 1, ...] -> [B, M, ...]."""
+        means, scales, coefficients = parts
+        first = colour * (colour - 1) // 2
+        mean = means[:, :, colour] + 0.5  # an output of 0 is the middle of the range
+        for before in range(colour):
+            mean = mean + coefficients[:, :, first + before].tanh() * x[:, None, before]
+        log_scale = (scales[:, :, colour] + WIDE).clamp(min=FINEST)
+        return discretized_logistic_log_prob(value, mean, log_scale, self.values)

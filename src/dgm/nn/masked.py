@@ -10,7 +10,7 @@ Shapes: B batch, C colours, H height, W width, D = C H W values, P outputs, E co
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,7 @@ class Stream:
     def __init__(self, layer: MaskedConv2d, batch: int, width: int) -> None:
         weight = (layer.weight * layer.mask).detach()
         self.left = weight[:, :, -1, : layer.columns + 1].permute(2, 1, 0).flatten(0, 1)  # [taps I, O]
-        self.above, self.bias, self.width = weight[:, :, :-1], layer.bias.detach(), width
+        self.above, self.bias, self.width = weight[:, :, :-1], cast(Tensor, layer.bias), width
         self.rows, self.taps, self.columns = layer.rows, layer.columns + 1, layer.columns
         self.row = weight.new_zeros(batch, self.columns + width, layer.in_channels)
         self.past = weight.new_zeros(batch, layer.in_channels, layer.rows, width)
@@ -161,3 +161,20 @@ class Condition(nn.Module):
         if self.layer is None:
             return [None] * height
         return list(self.layer(h).expand(-1, -1, height, width).permute(2, 3, 0, 1).unbind())
+
+
+def gate(x: Tensor, groups: int) -> Tensor:
+    """tanh times sigmoid, of the two halves of each colour's features: [B, 2F, ...] -> [B, F, ...]."""
+    value, switch = x.unflatten(1, (groups, 2, -1)).unbind(2)
+    return (value.tanh() * switch.sigmoid()).flatten(1, 2)
+
+
+def streams(network: nn.Module, batch: int, width: int) -> dict[nn.Module, Stream]:
+    """Every masked convolution of a network, ready for an image of that width."""
+    return {m: Stream(m, batch, width) for m in network.modules() if isinstance(m, MaskedConv2d)}
+
+
+def equal_groups(width: int, groups: int) -> None:
+    """Features are shared out equally among the colours."""
+    if width % groups:
+        raise ValueError(f"width={width} is not a multiple of the {groups} colours; change it")

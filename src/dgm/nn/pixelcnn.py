@@ -10,7 +10,18 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from dgm.nn.masked import Above, Condition, MaskedConv2d, Rows, Shape, Size, Stream, raster
+from dgm.nn.masked import (
+    Above,
+    Condition,
+    MaskedConv2d,
+    Rows,
+    Shape,
+    Size,
+    equal_groups,
+    gate,
+    raster,
+    streams,
+)
 
 
 class Residual(nn.Module):
@@ -147,10 +158,10 @@ class GatedPixelCNN(nn.Module):
             for one in stream.values():
                 one.begin()
             for layer, row, (down, across) in zip(layers, rows, added, strict=True):
-                up = row.at(above)
+                up, extra, beside = row.at(above), down[y], across[y]
                 link = layer.link(up[:, :, None])[:, :, 0].permute(2, 0, 1)
-                stream[layer.horizontal].begin(link if across[y] is None else link + across[y])
-                above = gate(up if down[y] is None else up + down[y].permute(1, 2, 0), 1)
+                stream[layer.horizontal].begin(link if beside is None else link + beside)
+                above = gate(up if extra is None else up + extra.permute(1, 2, 0), 1)
             for x in range(width):
                 for _ in range(channels):
                     features = image[:, :, y, x]
@@ -161,20 +172,3 @@ class GatedPixelCNN(nn.Module):
                     yield stream[self.last].at(x, stream[self.head].at(x, features.relu()).relu_())
                 stream[layers[0].horizontal].put(x, image[:, :, y, x])
             above = image[:, :, y].clone()
-
-
-def gate(x: Tensor, groups: int) -> Tensor:
-    """tanh times sigmoid, of the two halves of each colour's features: [B, 2F, ...] -> [B, F, ...]."""
-    value, switch = x.unflatten(1, (groups, 2, -1)).unbind(2)
-    return (value.tanh() * switch.sigmoid()).flatten(1, 2)
-
-
-def streams(network: nn.Module, batch: int, width: int) -> dict[nn.Module, Stream]:
-    """Every masked convolution of a network, ready for an image of that width."""
-    return {m: Stream(m, batch, width) for m in network.modules() if isinstance(m, MaskedConv2d)}
-
-
-def equal_groups(width: int, groups: int) -> None:
-    """Features are shared out equally among the colours."""
-    if width % groups:
-        raise ValueError(f"width={width} is not a multiple of the {groups} colours; change it")
