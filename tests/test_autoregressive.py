@@ -9,9 +9,12 @@ from scipy.stats import chisquare
 
 from dgm.cli.main import run as dgm
 from dgm.losses.autoregressive import negative_log_likelihood
+from dgm.losses.variational import elbo
 from dgm.modules.autoregressive import Autoregressive, complete, naive
+from dgm.modules.pixelvae import PixelVAE
 from dgm.nn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from dgm.nn.made import MADE
+from dgm.nn.mlp import Decoder, Encoder
 from dgm.nn.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm.nn.pixelrnn import PixelRNN, skew, unskew
 from dgm.runs import find
@@ -188,10 +191,11 @@ def test_what_cannot_be_built_is_said_in_words():
         model("made", classes=2).objective(images("bernoulli", (1, 3, 3)))
 
 
-@pytest.mark.parametrize("name", ["fvsbn", "made", "pixelcnn", "gated_pixelcnn"])
+@pytest.mark.parametrize("name", ["fvsbn", "made", "pixelcnn", "gated_pixelcnn", "pixelrnn"])
 def test_they_train_measure_and_sample_by_command(name):
     small = ["model.network.hidden=[16]"] if name == "made" else []
     small = ["model.network.width=4", "model.network.blocks=1"] if "pixelcnn" in name else small
+    small = ["model.network.width=4", "model.network.layers=1"] if name == "pixelrnn" else small
     words = ["logger=csv", "metric=[likelihood]", "trainer.max_epochs=1", "data.binarise=dynamic", *small]
     assert dgm(["train", f"model={name}", "model.conditional=true", *words]) == 0
     (run,) = find("outputs")
@@ -208,3 +212,25 @@ def test_skewed_rows_hold_a_diagonal_per_column_and_come_back():
     assert all(skewed[0, 1, y, x0 + y] == x[0, 1, y, x0] for y in range(3) for x0 in range(4))
     assert skewed[0, 0, 2, :2].eq(0).all() and skewed[0, 0, 0, 4:].eq(0).all()
     assert torch.equal(unskew(skewed), x)
+
+
+def test_a_pixelvae_integrated_over_its_code_sums_to_one_and_ignores_it_where_its_kl_is_zero():
+    torch.manual_seed(0)
+    encoder, decoder = Encoder([1, 2, 3], 1, [8], heads=2), Decoder([4, 2, 3], 1, [8])
+    adam, net = partial(torch.optim.Adam, lr=1e-3), partial(PixelCNN, width=4, blocks=1)
+    m = PixelVAE(encoder, decoder, net, 4, Bernoulli(), elbo, [1, 2, 3], adam, latent=1).double()
+    for parameter in [*m.network.parameters(), *m.decoder.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.7)
+    every = images("bernoulli", (1, 2, 3))
+    z = torch.linspace(-6, 6, 2001, dtype=torch.double)  # the one-dimensional prior, by quadrature
+    log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z) + torch.log(z[1] - z[0])
+    log_p = torch.stack([(m.fit(x[None], z[:, None, None])[:, 0] + log_prior).logsumexp(0) for x in every])
+    assert abs(log_p.exp().sum().item() - 1) < 1e-6
+    assert (
+        m.fit(every[:1], torch.zeros(1, 1, 1).double()) - m.fit(every[:1], torch.ones(1, 1, 1).double())
+    ).abs() > 0.01
+    bound = m.objective(every)["elbo"]
+    repeated = torch.stack([m.objective(every)["elbo"] for _ in range(200)])
+    assert (repeated.mean(0) < log_p + 4 * repeated.std(0) / 200**0.5).all() and bound.shape == (64,)
+    decoded = m.decode(z[:3, None])
+    assert torch.equal(decoded, m.decode(z[:3, None])) and set(decoded.unique().tolist()) <= {0.0, 1.0}

@@ -29,6 +29,12 @@ CHOICES = [(g, p.stem) for g in GROUPS for p in sorted((folder() / g).glob("*.ya
 SMALL = {
     "mlp": ["model.encoder.hidden=[8]", "model.decoder.hidden=[8]"],
     "conv_": ["model.encoder.width=4", "model.decoder.width=4"],
+    "pixelvae": [
+        "model.network.width=4",
+        "model.network.blocks=1",
+        "model.encoder.hidden=[8]",
+        "model.decoder.hidden=[8]",
+    ],
     "made": ["model.network.hidden=[32]"],
     "fvsbn": [],
     "pixelrnn": ["model.network.width=4", "model.network.layers=1"],
@@ -78,7 +84,7 @@ MODELS = [p.stem for p in sorted((folder() / "model").glob("*.yaml"))]
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns_a_fixed_batch_and_does_what_it_says(name):
     kind = next((kind for kind in SMALL if kind in name), "mlp")
-    latent = ["model.latent=4"] if kind in ("mlp", "conv_") else []
+    latent = ["model.latent=4"] if kind in ("mlp", "conv_", "pixelvae") else []
     config = compose("train", [f"model={name}", "optimizer.lr=0.01", *latent, *SMALL[kind]])
     torch.manual_seed(0)
     model, data = build(config["model"]), build(compose("train", [])["data"])

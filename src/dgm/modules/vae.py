@@ -68,8 +68,11 @@ class VAE(Model):
     def draw(self, x: Tensor, mu: Tensor, logvar: Tensor, eps: Tensor) -> Draw:
         """x: [B, ...], mu, logvar: [B, Z], noise eps: [K, B, Z] -> K samples of the posterior and their fit."""
         z = reparameterise(mu, logvar, eps)
-        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return Draw(self.likelihood.log_prob(x, output), z, mu, logvar, self.step, self.data_size)
+        return Draw(self.fit(x, z), z, mu, logvar, self.step, self.data_size)
+
+    def fit(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z): [B, ...], [K, B, Z] -> [K, B]."""
+        return self.likelihood.log_prob(x, self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2]))
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, ...] -> posterior means [B, Z]."""
