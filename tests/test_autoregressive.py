@@ -16,6 +16,7 @@ from dgm.nn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from dgm.nn.made import MADE
 from dgm.nn.mlp import Decoder, Encoder
 from dgm.nn.pixelcnn import GatedPixelCNN, PixelCNN
+from dgm.nn.pixelcnnpp import PixelCNNPlusPlus
 from dgm.nn.pixelrnn import PixelRNN, skew, unskew
 from dgm.runs import find
 
@@ -156,6 +157,40 @@ def test_the_cached_walk_gives_the_naive_samples_and_outputs(name, likelihood, s
         assert torch.equal(slow[mask], x[mask])
     for one, other in zip(m.network.walk(x, h), naive(m.network, x, h), strict=True):
         assert torch.allclose(one, other, atol=1e-10)
+
+
+def pixelcnnpp(likelihood, shape, classes=0):
+    torch.manual_seed(0)
+    network, adam = (
+        partial(PixelCNNPlusPlus, width=4, blocks=2, levels=2 + (shape[1] > 4)),
+        partial(torch.optim.Adam, lr=1e-3),
+    )
+    part = LIKELIHOODS[likelihood][0]
+    m = Autoregressive(network, part, negative_log_likelihood, list(shape), adam, None, classes, classes > 0).double()
+    for parameter in m.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return m.eval()
+
+
+def test_pixelcnnpp_sums_to_one_sees_the_past_only_and_samples_from_its_cache():
+    m = pixelcnnpp("bernoulli", (1, 4, 4))
+    every = images("bernoulli", (1, 4, 4))
+    assert abs(m.log_likelihood(every).exp().sum().item() - 1) < 1e-6
+    for likelihood, shape, classes in (("bernoulli", (1, 8, 12), 2), ("mixture", (3, 8, 8), 0)):
+        m = pixelcnnpp(likelihood, shape, classes)
+        x, noise = (torch.rand(4, *shape, dtype=torch.double) for _ in range(2))
+        h = m.condition(torch.arange(4) % classes if classes else None, x)
+        pixels = shape[1] * shape[2]
+        forward = partial(m.network, h=None if h is None else h[:1])
+        jacobian = torch.autograd.functional.jacobian(forward, x[:1])
+        seen = jacobian.abs().sum((0, 1, 4, 5)).view(pixels, pixels)
+        assert seen.triu().max() == 0 and (seen.tril(-1)[1:].sum(1) > 0).all()
+        slow, fast = (complete(m.network, m.likelihood, x, x < 0.1, noise, h, cached) for cached in (False, True))
+        assert torch.equal(slow, fast)
+    with pytest.raises(ValueError, match="logistic_mixture"):
+        PixelCNNPlusPlus([3, 8, 8], outputs=3, groups=3)
+    with pytest.raises(ValueError, match="levels=3"):
+        PixelCNNPlusPlus([1, 6, 6])
 
 
 def test_equal_noise_gives_equal_samples_whatever_lay_there():

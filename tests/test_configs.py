@@ -39,6 +39,7 @@ SMALL = {
     "fvsbn": [],
     "pixelrnn": ["model.network.width=4", "model.network.layers=1"],
     "wavenet": ["data.shape=[1,1,64]", "model.network.layers=3", "model.network.cycles=1"],
+    "pixelcnnpp": ["model.network.width=4", "model.network.blocks=1", "model.network.levels=2"],
     "pixelcnn": ["model.network.width=4", "model.network.blocks=1"],
 }
 PARTNER = {

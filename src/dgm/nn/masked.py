@@ -9,6 +9,7 @@ which gives its output place by place while the caller fills in the image, and r
 Shapes: B batch, C colours, H height, W width, D = C H W values, P outputs, E condition, I inputs, O outputs of a layer.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, cast
 
@@ -63,8 +64,9 @@ class MaskedConv2d(nn.Conv2d):
         size: int = 1,
         rows: int | None = None,
         channels: int = 1,
+        stride: int = 1,
     ) -> None:
-        super().__init__(before, after, ((size // 2 if rows is None else rows) + 1, size))
+        super().__init__(before, after, ((size // 2 if rows is None else rows) + 1, size), stride)
         self.rows, self.columns = self.kernel_size[0] - 1, size // 2
         self.padding = (self.rows, self.columns)
         mask = torch.ones(after, before, self.rows + 1, size)
@@ -74,25 +76,29 @@ class MaskedConv2d(nn.Conv2d):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, I, H, W] -> [B, O, H, W]."""
-        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)[:, :, : x.shape[2]]
+        """[B, I, H, W] -> [B, O, H, W], over the stride."""
+        output = F.conv2d(x, self.weight * self.mask, self.bias, self.stride, self.padding)
+        return output[:, :, : math.ceil(x.shape[2] / self.stride[0])]
 
 
 class Above(nn.Conv2d):
     """A convolution over whole rows: `size // 2` above the pixel's, and with them, unless `strict`, its own."""
 
-    def __init__(self, before: int, after: int, size: int, strict: bool = False) -> None:
-        super().__init__(before, after, (size // 2 + (not strict), size), padding=(0, size // 2))
+    def __init__(self, before: int, after: int, size: int, strict: bool = False, stride: int = 1) -> None:
+        super().__init__(before, after, (size // 2 + (not strict), size), stride, padding=(0, size // 2))
         self.strict, self.rows = strict, size // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, I, H, W] -> [B, O, H, W]."""
-        height = x.shape[2]
-        return super().forward(F.pad(x, (0, 0, self.rows, 0)))[:, :, :height]
+        """[B, I, H, W] -> [B, O, H, W], over the stride."""
+        output = super().forward(F.pad(x, (0, 0, self.rows, 0)))
+        return output[:, :, : math.ceil(x.shape[2] / self.stride[0])]
 
 
 class Stream:
-    """A masked convolution fed pixel by pixel: what lies above enters once per row, and nothing is computed twice."""
+    """A masked convolution fed pixel by pixel: what lies above enters once per row, and nothing is computed twice.
+
+    Of a strided one it gives the output at every pixel, from which the caller takes what it needs.
+    """
 
     def __init__(self, layer: MaskedConv2d, batch: int, width: int) -> None:
         weight = (layer.weight * layer.mask).detach()
