@@ -31,6 +31,9 @@ TINY = [
 ]
 TINY += ["trainer.max_epochs=2", "model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
 MANY = {"bottleneck": "autoencoders", "rate_distortion": "betas", "completeness": "betas"}
+PIXELS = ("completions", "generation", "sampling_time", "shuffled")
+WORDS = {"sampling_time": ["figure.sizes=[4,8]", "figure.n=3", "figure.passes=1"]}
+WORDS |= {"receptive_field": ["figure.row=6", "figure.column=1"]}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,19 @@ def home(tmp_path_factory):
     return out
 
 
-def train(out, *words):
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    """Tiny autoregressive models, one of them conditional on the labels."""
+    out = tmp_path_factory.mktemp("pixels")
+    for model, *words in (("pixelcnn", "model.network.blocks=2"), ("gated_pixelcnn", "model.conditional=true")):
+        small = ["model.network.width=8", "data.binarise=dynamic", "trainer.max_epochs=12", "optimizer.lr=0.01"]
+        train(out, f"model={model}", *small, *words, bare=True)
+    return out
+
+
+def train(out, *words, bare=False):
     kept = [word for word in TINY if not ("metric=[]" in words and word.startswith("metric"))]
+    kept = ["logger=csv", "metric=[likelihood]"] if bare else kept
     assert run(["train", *kept, *words, f"out={out}"]) == 0
 
 
@@ -55,14 +69,16 @@ def figure(name, path, out, *words):
 
 
 @pytest.fixture(scope="module")
-def drawn(home, tmp_path_factory):
+def drawn(home, pixels, tmp_path_factory):
     """name -> (picture, numbers), each drawn once when it is asked for."""
     out, done = tmp_path_factory.mktemp("figures"), {}
 
     def get(name):
         if name not in done:
             path = home / MANY[name] if name in MANY else find(home / "betas")[-1].folder
-            assert figure(name, path, out) == 0
+            path = pixels if name in ("receptive_field", "ladder") else path
+            path = find(pixels)[-1].folder if name in PIXELS else path
+            assert figure(name, path, out, *WORDS.get(name, [])) == 0
             done[name] = out / f"{name}.png", json.loads((out / f"{name}.json").read_text())
         return done[name]
 
@@ -273,3 +289,21 @@ def test_bad_input_is_one_sentence(home, tmp_path, capsys, words):
     said = capsys.readouterr().err
     assert said.startswith("Error: ") and words[0].split("=")[0].removeprefix("figure.") in said
     assert not Path(tmp_path / "samples.json").exists()
+
+
+def test_the_blind_spot_is_found_in_the_plain_network_only(drawn):
+    numbers = drawn("receptive_field")[1]
+    assert numbers["blind_PixelCNN"] > 0 and numbers["blind_GatedPixelCNN"] == 0
+
+
+def test_completions_keep_what_is_given_and_the_ladder_holds_what_runs_measured(drawn, pixels):
+    assert drawn("completions")[1]["changed_given_values"] == 0
+    rungs = {row["name"]: row["nats"]["mean"] for row in drawn("ladder")[1]["rungs"]}
+    measured = {-run.values["elbo"] for run in find(pixels)}
+    assert measured < set(rungs.values()) and rungs["uniform"] == pytest.approx(64 * np.log(2))
+    assert rungs["independent pixels"] < rungs["uniform"]
+
+
+def test_shuffled_pixels_are_less_likely(drawn):
+    numbers = drawn("shuffled")[1]
+    assert numbers["nats_one_permutation"] > numbers["nats_images"] + 1

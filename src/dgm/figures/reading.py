@@ -56,6 +56,18 @@ def batched(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 500) ->
     return torch.cat([function(part) for part in x.split(size)])
 
 
+def given_label(model: Any, images: Images) -> Tensor | None:
+    """The labels that a conditional model needs, [N]; None for any other."""
+    return images.label if getattr(model, "classes", 0) else None
+
+
+@torch.no_grad()
+def log_p(model: Any, x: Tensor, label: Tensor | None = None, size: int = 500) -> Tensor:
+    """Exact log-likelihoods in nats: [N, C, H, W] -> [N]."""
+    labels = [None] * len(x.split(size)) if label is None else label.split(size)
+    return torch.cat([model.log_likelihood(part, label=one) for part, one in zip(x.split(size), labels, strict=True)])
+
+
 def posterior(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """x: [N, C, H, W] -> mu, logvar of q(z | x): [N, Z] each."""
     both = batched(lambda part: torch.stack(model.posterior(part), 1), x)

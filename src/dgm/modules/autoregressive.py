@@ -81,8 +81,14 @@ class Autoregressive(Model):
         noise = torch.rand(n, *self.shape, generator=generator).to(like)
         if self.classes and label is None:
             label = torch.randint(self.classes, (n,), generator=generator).to(like.device)
-        image = torch.zeros_like(noise)
-        return complete(self.network, self.likelihood, image, image > 0, noise, self.condition(label, noise))
+        nothing = torch.zeros_like(noise)
+        return self.complete(nothing, nothing > 0, noise, label)
+
+    def complete(
+        self, x: Tensor, known: Tensor, noise: Tensor, label: Tensor | None = None, cached: bool = True
+    ) -> Tensor:
+        """Draw what is not known of images, given what comes before it: [N, C, H, W] each -> [N, C, H, W]."""
+        return complete(self.network, self.likelihood, x, known, noise, self.condition(label, x), cached)
 
 
 def autoregression(

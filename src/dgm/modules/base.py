@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -51,6 +51,23 @@ class HasLikelihood(Protocol):
     likelihood_kind: str
 
     def log_likelihood(self, x: Tensor, samples: int) -> Tensor:
+        """[B, ...] -> [B] nats."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A model that draws an image value by value, in the order of its network."""
+
+    network: nn.Module
+
+    def complete(
+        self, x: Tensor, known: Tensor, noise: Tensor, label: Tensor | None = None, cached: bool = True
+    ) -> Tensor:
+        """Draw what is not known, by noise uniform in 0..1: [N, C, H, W] each -> [N, C, H, W]."""
+        ...
+
+    def log_likelihood(self, x: Tensor, samples: int = 1, label: Tensor | None = None) -> Tensor:
         """[B, ...] -> [B] nats."""
         ...
 
