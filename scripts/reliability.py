@@ -72,7 +72,7 @@ def interrupted(words: list[str], kills: int, length: float, dice: random.Random
         process = start(words)
         begun(process)
         time.sleep(dice.uniform(0, 1.3 * length / kills))
-        kind = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        kind = dice.choice([signal.SIGKILL] * 6 + [signal.SIGTERM, signal.SIGINT])
         process.send_signal(kind)
         if process.wait() == 0:
             return counts

@@ -135,6 +135,9 @@ def test_evaluate_measures_a_trained_run(train, capsys):
     first = json.loads(run.path("result.json").read_text())
     assert dgm(words) == 0
     assert json.loads(run.path("result.json").read_text()) == first
+    assert dgm([*words, "metric.likelihood.samples=5"]) == 0  # another bound stands beside the first
+    assert {"iw_3", "iw_5"} < set(run.values) and run.values["iw_3"] == first["likelihood"]["values"]["iw_3"]
+    assert dgm(words) == 0 and "iw_5" in run.values
     assert dgm(["evaluate", "run=nowhere"]) == 1
     assert "run=nowhere" in capsys.readouterr().err
 

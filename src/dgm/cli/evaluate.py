@@ -9,6 +9,7 @@ from annotated_types import MinLen
 from dgm.cli.compose import compose
 from dgm.cli.tables import show_values
 from dgm.configs import Config, build, check
+from dgm.metrics.report import Report
 from dgm.runs import Run, write_json
 
 
@@ -34,7 +35,7 @@ def say(words: str) -> None:
 def unmeasured(run: Run, metrics: Config) -> Config:
     """Those of the metrics that the run has no result of by the same config."""
     known = run.result
-    return {name: config for name, config in metrics.items() if known.get(name, {}).get("config") != config}
+    return {name: config for name, config in metrics.items() if config not in known.get(name, {}).get("configs", [])}
 
 
 def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) -> dict[str, float]:
@@ -45,11 +46,17 @@ def measure(run: Run, metrics: Config, data: Any = None, again: bool = False) ->
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for name, config in missing.items():
             report = build(config, f"metric.{name}")(model.to(device), data, device, say)
-            entry = {
-                "values": report.values,
-                "arrays": report.arrays,
-                "protocol": report.protocol,
-                "config": config,
-            }
+            entry = joined(run.result.get(name), report, config)
             write_json(run.path("result.json"), run.result | {name: entry})
     return run.values
+
+
+def joined(known: dict[str, Any] | None, report: Report, config: Config) -> dict[str, Any]:
+    """A report beside what was measured before by the same protocol, such as a bound with fewer samples."""
+    same = known if known and known["protocol"] == report.protocol else {"values": {}, "arrays": {}, "configs": []}
+    return {
+        "values": same["values"] | report.values,
+        "arrays": same["arrays"] | report.arrays,
+        "protocol": report.protocol,
+        "configs": [other for other in same["configs"] if other != config] + [config],
+    }

@@ -56,7 +56,8 @@ class Likelihood:
                 protocol["likelihood"] = kind = str(getattr(model, "likelihood_kind", "unknown"))
                 if kind != "exact":  # else the terms hold it already
                     values |= self._bound(model, data, device, say)
-                    protocol |= {"samples": self.samples, "bound_images": self._counted(data)}
+                    if self._counted(data) < data.size("test"):
+                        protocol["bound_images"] = self._counted(data)
         return Report(values, protocol, arrays)
 
     def _terms(self, model: Any, data: Source, device: torch.device) -> Means:
