@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from dgm.callbacks.guard import Guard
 from dgm.callbacks.randomness import Reproducible
+from dgm.cli.main import run as dgm
 from dgm.runs import find
 
 
@@ -49,12 +51,17 @@ def told_at(update):
         "model=capacity_vae loss.ramp=20",
         "callbacks=[default,ema] scheduler=cosine data.val=100",
         "data.binarise=dynamic callbacks=[default,ema,early_stopping] data.val=100 trainer.log_every_n_steps=1",
+        "model=gan model.critic_steps=2 model/penalty=r1 model.penalty_every=3 data.batch_size=32 data.val=0 "
+        "callbacks=[default,ema] callbacks.ema.parts=[generator] scheduler=cosine",
         "model=iwae trainer.max_epochs=-1 trainer.max_steps=40 data.workers=1 +trainer.accumulate_grad_batches=1",
     ],
 )
 @pytest.mark.parametrize("updates", [[30], [22, 25]], ids=["once", "epoch end and again"])
 def test_interrupted_equals_uninterrupted(train, words, updates, monkeypatch):
     words = ["trainer.max_epochs=4", *words.split()]
+    if "model=gan" in words:
+        small = ["model.generator.hidden=[16]", "model.critic.hidden=[16]", "logger=csv", "metric=[]"]
+        train = partial(lambda *rest: dgm(["train", *rest]), *small, "trainer.log_every_n_steps=10")
     assert train(*words, "out=whole") == 0
     for update in updates:
         with monkeypatch.context() as patch:

@@ -36,7 +36,7 @@ def groups(places: list[Path]) -> dict[str, dict[str, Path]]:
     for place in places:
         for path in sorted(place.rglob("*.yaml")):
             group = path.parent.relative_to(place).as_posix()
-            if group != "." and group.split("/")[0] not in HIDDEN:
+            if group != "." and group.split("/")[0] not in HIDDEN and not group.endswith("/base"):
                 found.setdefault(group, {})[path.stem] = path
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 

@@ -105,7 +105,10 @@ class Job:
         if not any(call["_target_"] == CHECKPOINTS for call in values["callbacks"].values()):
             raise ConfigError(f"callbacks={list(values['callbacks'])}: nothing would be kept; begin with default")
         with torch.device("meta"):
-            build(values["model"], "model")
+            model = build(values["model"], "model")
+        for metric in build(values["metric"], "metric").values():
+            if hasattr(metric, "refuse"):
+                metric.refuse(model)
         return values
 
     def run(self, values: Config, overrides: list[str]) -> Run:

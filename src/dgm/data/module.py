@@ -98,8 +98,9 @@ class Data(pl.LightningDataModule):
         return loader(data, order, redraw, self.workers, pin)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training batches."""
-        return self.loader("train", shuffle=True, batch_size=self.batch_size)
+        """Shuffled training batches, as many at once as an update of the model takes."""
+        model = getattr(self.trainer, "lightning_module", None)
+        return self.loader("train", shuffle=True, batch_size=self.batch_size * getattr(model, "batches", 1))
 
     def val_dataloader(self) -> DataLoader | list:
         """Validation batches, none where nothing is held out."""

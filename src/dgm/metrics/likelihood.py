@@ -39,9 +39,7 @@ class Likelihood:
 
     def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure; `elbo` and `iw_K` come with the ends of a 95% bootstrap interval."""
-        if not hasattr(model, "objective"):
-            name = type(model).__name__
-            raise TypeError(f"{name} has no objective per image; leave likelihood out of `metric`")
+        self.refuse(model)
         device = torch.device(device)
         with evaluating(model, device):
             per_image = self._terms(model, data, device)
@@ -59,6 +57,12 @@ class Likelihood:
                     if self._counted(data) < data.size("test"):
                         protocol["bound_images"] = self._counted(data)
         return Report(values, protocol, arrays)
+
+    def refuse(self, model: nn.Module) -> None:
+        """Errors: TypeError for a model that says nothing of single images."""
+        if not hasattr(model, "objective"):
+            name = type(model).__name__
+            raise TypeError(f"metric=[likelihood]: {name} has no objective per image; leave likelihood out")
 
     def _terms(self, model: Any, data: Source, device: torch.device) -> Means:
         """Every term of the objective, [N] each."""

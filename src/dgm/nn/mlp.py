@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Annotated
 
@@ -63,3 +64,20 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """z: [B, Z] -> [B, *shape]."""
         return self.layers(z).unflatten(-1, self.shape)
+
+
+class Critic(nn.Module):
+    """x: [B, *shape] -> one logit each, [B]."""
+
+    def __init__(
+        self,
+        shape: Annotated[list[Size], MinLen(1)],
+        hidden: list[Size],
+        slope: Annotated[float, Ge(0)] = 0.2,
+    ) -> None:
+        super().__init__()
+        self.layers = mlp([math.prod(shape), *hidden, 1], partial(nn.LeakyReLU, slope))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, *shape] -> [B]."""
+        return self.layers(x.flatten(1))[:, 0]

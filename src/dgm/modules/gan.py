@@ -1,0 +1,150 @@
+"""Generative adversarial networks: any generator, critic, game and penalty.
+
+Shapes: B batch, N samples, Z latent dimensions, *E event.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+import torch.distributed
+from annotated_types import Ge, Gt
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from dgm.images import inputs
+from dgm.losses import Terms
+from dgm.modules.base import Batch, MakeOptimizer, MakeScheduler, Model
+
+Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class GAN(Model):
+    """Goodfellow et al. (2014), algorithm 1.
+
+    critic_steps: k, each on a batch of its own, so an update, an epoch and a budget count generator updates.
+    critic_lr: where it differs from the generator's (TTUR, Heusel et al., 2017). penalty_every: lazily, at that many
+    times its weight (Karras et al., 2020, sec. 3.1). clip: bound of the critic's weights (Arjovsky et al., 2017).
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        loss: Callable[[Tensor, Tensor], Terms],
+        optimizer: MakeOptimizer,
+        latent: Annotated[int, Ge(1)],
+        critic_steps: Annotated[int, Ge(1)] = 1,
+        critic_lr: Annotated[float, Gt(0)] | None = None,
+        penalty: Penalty | None = None,
+        penalty_every: Annotated[int, Ge(1)] = 1,
+        clip: Annotated[float, Gt(0)] | None = None,
+        scheduler: MakeScheduler | None = None,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        if penalty is not None and any(isinstance(layer, _BatchNorm) for layer in critic.modules()):
+            raise ValueError(
+                "penalty: a gradient of one image's logit has no meaning where the critic's batch normalisation "
+                "couples images; give the critic another norm, or penalty=null"
+            )
+        self.generator, self.critic, self.loss, self.latent = generator, critic, loss, latent
+        self.critic_steps, self.critic_lr = critic_steps, critic_lr
+        self.penalty, self.penalty_every, self.clip = penalty, penalty_every, clip
+        self.automatic_optimization = False
+
+    @property
+    def batches(self) -> int:
+        """Batches of data that one update takes."""
+        return self.critic_steps
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """k steps of the critic, then one of the generator, by whose optimizer Lightning counts."""
+        generator, critic = self.optimizers()  # type: ignore[attr-defined]
+        for step, x in enumerate(inputs(batch).chunk(self.critic_steps)):
+            fake = self.generate(len(x)).detach()
+            real_logits, fake_logits = self.critic(x), self.critic(fake)
+            critic_loss = self.loss(real_logits, fake_logits)["critic"].mean()
+            penalty = self.penalise(x, fake, self.updates * self.critic_steps + step)
+            self.descend(self.critic, critic_loss + penalty, critic.optimizer)
+            self.constrain()
+        logits = self.critic(self.generate(len(x)))
+        loss = self.loss(real_logits.detach(), logits)["generator"].mean()
+        self.descend(self.generator, loss, generator)
+        if (self.updates + 1) % self.log_every == 0:
+            self.record({
+                "train/critic": critic_loss.item(), "train/penalty": penalty.item(), "train/generator": loss.item(),
+                **{f"train/{name}": value for name, value in judged(real_logits, fake_logits).items()},
+            })  # fmt: skip
+        self.updates += 1
+        self.step += 1
+        return critic_loss.detach() + loss.detach()
+
+    def generate(self, n: int) -> Tensor:
+        """Images of n draws of the prior: -> [N, *E]."""
+        return self.generator(torch.randn(n, self.latent, device=self.device))
+
+    def penalise(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
+        """The penalty of this critic step, mean over the batch."""
+        if self.penalty is None or step % self.penalty_every:
+            return torch.zeros((), device=self.device)
+        return self.penalty_every * self.penalty(self.critic, real, fake).mean()
+
+    def descend(self, player: nn.Module, loss: Tensor, optimizer: Optimizer | LightningOptimizer) -> None:
+        """One step of one player; the other's gradients are not computed."""
+        optimizer.zero_grad()
+        weights = [p for p in player.parameters() if p.requires_grad]
+        loss.backward(inputs=weights)
+        if self.trainer.world_size > 1:
+            average([p.grad for p in weights if p.grad is not None])
+        optimizer.step()
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Clip the critic's weights."""
+        if self.clip is not None:
+            for weight in self.critic.parameters():
+                weight.clamp_(-self.clip, self.clip)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """How the critic judges validation images and new samples."""
+        x = inputs(batch)
+        values = judged(self.critic(x), self.critic(self.generate(len(x))))
+        named = {f"val/{name}": value for name, value in values.items()}
+        self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(x))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Images of n draws of the prior: -> [N, *E]."""
+        return self.decode(torch.randn(n, self.latent, generator=generator).to(self.device))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, Z] -> [B, *E]."""
+        return self.generator(z)
+
+    def configure_optimizers(self) -> Any:
+        """The same optimizer for both, with the critic's own rate; schedules, where there are any, per epoch."""
+        own = {} if self.critic_lr is None else {"lr": self.critic_lr}
+        both = [self.make_optimizer(self.generator.parameters()), self.make_optimizer(self.critic.parameters(), **own)]
+        return (both, [self.make_scheduler(one) for one in both]) if self.make_scheduler else both
+
+    def on_train_epoch_end(self) -> None:
+        """Lightning leaves schedules to us."""
+        for schedule in self.lr_schedulers() or []:  # type: ignore[union-attr]
+            schedule.step()
+
+
+def judged(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """Of logits [B], [B], whatever their scale: the critic's accuracy with the threshold half-way between the means of
+    real and generated images, and the gap of these means."""
+    middle = (real.mean() + fake.mean()) / 2
+    right = (real > middle).float().mean() + (fake < middle).float().mean()
+    return {"critic_accuracy": right.item() / 2, "logit_gap": (real.mean() - fake.mean()).item()}
+
+
+def average(gradients: list[Tensor]) -> None:
+    """The mean over all processes."""
+    for gradient in gradients:
+        torch.distributed.all_reduce(gradient)
+        gradient /= torch.distributed.get_world_size()

@@ -1,0 +1,218 @@
+"""The adversarial family: games at known logits, penalties of known critics, and training as the algorithm says."""
+
+import math
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dgm.cli.compose import compose
+from dgm.cli.main import run as dgm
+from dgm.configs import build, folder
+from dgm.data.loading import Order
+from dgm.images import unit
+from dgm.losses import adversarial, penalties
+from dgm.modules.gan import GAN, judged
+from dgm.nn.dcgan import Critic, Generator
+from dgm.nn.mlp import Critic as Flat
+from dgm.nn.mlp import Decoder
+from dgm.runs import find
+
+ZERO = torch.zeros(3)
+AT_ZERO = {
+    adversarial.minimax: (2 * math.log(2), -math.log(2)),
+    adversarial.non_saturating: (2 * math.log(2), math.log(2)),
+    adversarial.least_squares: (0.5, 0.5),
+    adversarial.wasserstein: (0.0, 0.0),
+    adversarial.hinge: (2.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("game", AT_ZERO, ids=lambda game: game.__name__)
+def test_games_at_logit_zero_and_whom_they_please(game):
+    terms = game(ZERO, ZERO)
+    critic, generator = AT_ZERO[game]
+    assert terms["critic"].tolist() == pytest.approx([critic] * 3)
+    assert terms["generator"].tolist() == pytest.approx([generator] * 3)
+    right = game(torch.full((1,), 0.5), torch.full((1,), -0.5))["critic"]
+    wrong = game(torch.full((1,), -0.5), torch.full((1,), 0.5))["critic"]
+    assert right < wrong
+    believed, seen_through = (game(ZERO[:1], torch.tensor([logit]))["generator"] for logit in (0.5, -0.5))
+    assert believed < seen_through
+
+
+@pytest.mark.parametrize("game", [adversarial.minimax, adversarial.non_saturating])
+def test_both_conventions_of_the_critic_give_the_same_gradients(game):
+    torch.manual_seed(0)
+    real, logit = torch.randn(50), torch.randn(50, requires_grad=True)
+    (as_real,) = torch.autograd.grad(game(real, logit)["generator"].sum(), logit)
+    (as_fake,) = torch.autograd.grad(game(-real, -logit, convention="fake")["generator"].sum(), logit)
+    assert (as_real - as_fake).abs().max() < 1e-6 and as_real.abs().min() > 0
+    # -softplus has the derivative -sigmoid, softplus(-l) has sigmoid(l) - 1: it saturates where the other does not
+    expected = -logit.sigmoid() if game is adversarial.minimax else logit.sigmoid() - 1
+    assert torch.allclose(as_real, expected, atol=1e-6)
+
+
+def test_penalties_of_a_linear_critic():
+    torch.manual_seed(0)
+    weight = torch.randn(12)
+    real, fake = torch.rand(2, 5, 3, 2, 2)
+    norm = weight.norm()
+    linear = lambda x: x.flatten(1) @ weight  # noqa: E731
+    one = penalties.gradient_penalty(linear, real, fake, weight=10.0)
+    assert torch.allclose(one, 10 * (norm - 1).square().expand(5))
+    assert torch.allclose(penalties.gradient_penalty(linear, real, fake, centre=0.0), 10 * norm.square().expand(5))
+    assert torch.allclose(penalties.r1(linear, real, fake, weight=3.0), 1.5 * norm.square().expand(5))
+    squares = lambda x: x.square().flatten(1).sum(1)  # noqa: E731
+    assert torch.allclose(penalties.r1(squares, real, fake, 1.0), 2 * real.square().flatten(1).sum(1))
+    assert torch.allclose(penalties.r2(squares, real, fake, 1.0), 2 * fake.square().flatten(1).sum(1))
+
+
+def test_a_gradient_penalty_reaches_the_critics_weights():
+    critic = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Flatten(0))
+    x = torch.randn(6, 4)
+    penalties.r1(critic, x, x, weight=2.0).mean().backward()
+    weight = critic[0].weight
+    assert torch.allclose(weight.grad, 2 * weight)  # of |w|^2
+
+
+@pytest.mark.parametrize("shape", [[1, 8, 8], [3, 9, 11], [1, 28, 28], [3, 32, 32], [3, 64, 64]], ids=str)
+def test_dcgan_reaches_any_size(shape):
+    generator, critic = Generator(shape, 5, width=4), Critic(shape, width=4, spectral=shape[1] == 32)
+    images = generator(torch.randn(3, 5))
+    assert images.shape == (3, *shape) and images.min() >= 0 and images.max() <= 1
+    assert critic(images).shape == (3,)
+
+
+def test_spectral_normalisation_bounds_every_layer():
+    critic = Critic([1, 8, 8], width=4, spectral=True)
+    for _ in range(50):
+        critic(torch.rand(2, 1, 8, 8))
+    for layer in critic.modules():
+        if isinstance(layer, nn.Linear):
+            assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=0.02)
+
+
+TINY = ["model=gan", "model.generator.hidden=[16]", "model.critic.hidden=[16]", "model.latent=4", "logger=csv"]
+QUIET = ["data.val=0", "metric=[]", "callbacks=[default]"]
+
+
+def test_training_is_the_algorithm_written_by_hand():
+    words = [*TINY, *QUIET, "model.critic_steps=2", "trainer.max_steps=3", "data.batch_size=40", "seed=4"]
+    assert dgm(["train", *words, "callbacks.reproducible.seed=4"]) == 0
+    (run,) = find("outputs")
+    config = compose("train", words)
+    from dgm.callbacks.randomness import seed_all
+
+    seed_all(4, 1)
+    model, data = build(config["model"]), build(config["data"])
+    images = data.set("train").tensors["image"]
+    players = [
+        torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (model.generator, model.critic)
+    ]
+    softplus = nn.functional.softplus
+    order = iter(Order(len(images), 80, True, 4))
+    for update in range(3):
+        seed_all(4, 2, update, 0)
+        for x in unit(images[next(order).rows]).chunk(2):
+            fake = model.generator(torch.randn(40, 4)).detach()
+            players[1].zero_grad()
+            (softplus(-model.critic(x)) + softplus(model.critic(fake))).mean().backward()
+            players[1].step()
+        players[0].zero_grad()
+        softplus(-model.critic(model.generator(torch.randn(40, 4)))).mean().backward()
+        players[0].step()
+    trained = run.model().state_dict()
+    assert trained["step"] == 3
+    for name, weight in model.state_dict().items():
+        assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
+
+
+def test_budgets_count_generator_updates():
+    words = [*TINY, *QUIET, "model.critic_steps=5", "data.batch_size=32", "trainer.max_epochs=2"]
+    assert dgm(["train", *words]) == 0
+    (run,) = find("outputs")
+    updates = 2 * math.ceil(1437 / (5 * 32))
+    assert run.provenance["total_updates"] == updates
+    checkpoint = torch.load(run.path("checkpoints/last.ckpt"), weights_only=True)
+    assert checkpoint["global_step"] == updates == int(checkpoint["state_dict"]["step"])
+    generator, critic = (state["state"][0]["step"].item() for state in checkpoint["optimizer_states"])
+    assert (generator, critic) == (updates, 5 * updates)
+
+
+def test_a_gan_is_measured_while_it_trains_and_after():
+    words = ["trainer.max_epochs=2", "metric.fid.samples=60", "callbacks.quality.metric.samples=60", "data.limit=300"]
+    assert dgm(["train", *TINY, *words]) == 0
+    (run,) = find("outputs")
+    assert run.values["fid_classifier"] > 0 and "elbo" not in run.values
+    curve = [(row["name"], float(row["value"])) for row in run.curve()]
+    assert len([value for name, value in curve if name == "val/fid_classifier"]) == 2
+    assert all(0 <= value <= 1 for name, value in curve if name == "val/critic_accuracy")
+    assert run.path("checkpoints/best.ckpt").is_file()
+    assert dgm(["sample", f"run={run.folder}", "n=4"]) == 0
+
+
+def point_game(**words):
+    """A game on the line: data N(2, 0.5), made of the parts a configuration would give."""
+    torch.manual_seed(0)
+    adam = partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.9))
+    return GAN(Decoder([1], 1, [16]), Flat([1], [32, 32]), adversarial.non_saturating, adam, latent=1, **words)
+
+
+def test_points_on_a_line_are_learnt():
+    m = point_game()
+    generator, critic = m.configure_optimizers()
+    m._trainer = SimpleNamespace(world_size=1)
+    for _ in range(600):
+        x = 2 + 0.5 * torch.randn(64, 1)
+        fake = m.generate(64).detach()
+        m.descend(m.critic, m.loss(m.critic(x), m.critic(fake))["critic"].mean(), critic)
+        m.descend(m.generator, m.loss(torch.zeros(64), m.critic(m.generate(64)))["generator"].mean(), generator)
+    with torch.no_grad():
+        fake = m.generate(2000)
+    assert fake.mean().item() == pytest.approx(2, abs=0.4) and 0.15 < fake.std().item() < 1.0
+
+
+def test_clipping_and_lazy_penalties():
+    m = point_game(clip=0.01, penalty=penalties.r1, penalty_every=4)
+    m.constrain()
+    assert max(p.abs().max() for p in m.critic.parameters()) <= 0.01
+    x = torch.randn(8, 1)
+    now, later = m.penalise(x, x, 4), m.penalise(x, x, 5)
+    assert later == 0.0 and torch.allclose(now, 4 * penalties.r1(m.critic, x, x).mean())
+
+
+def test_judgement_of_a_perfect_and_of_a_blind_critic():
+    assert judged(torch.ones(4), -torch.ones(4)) == {"critic_accuracy": 1.0, "logit_gap": 2.0}
+    assert judged(torch.tensor([9.0, 11]), torch.tensor([5.0, 7]))["critic_accuracy"] == 1.0  # whatever the scale
+    torch.manual_seed(0)
+    assert judged(torch.randn(4000), torch.randn(4000))["critic_accuracy"] == pytest.approx(0.5, abs=0.03)
+
+
+BAD = [
+    (["model.critic_steps=0"], "model.critic_steps=0"),
+    (["model=dcgan", "model/penalty=r1", "data.shape=[1,16,16]"], "batch normalisation"),
+    (["metric=[likelihood]"], "likelihood"),
+    (["loss=elbo"], "cannot meet GAN"),
+    (["model=vae", "loss=hinge"], "cannot meet VAE"),
+    (["model=dcgan", "data.shape=[1,6,6]"], "8 x 8"),
+]
+
+
+@pytest.mark.parametrize(("words", "part"), BAD, ids=lambda value: str(value))
+def test_what_cannot_meet_is_refused_before_training(words, part, capsys, tmp_path):
+    first = ["model=gan"] if not any(word.startswith("model=") for word in words) else []
+    assert dgm(["train", *first, *words, "logger=csv"]) == 1
+    err = capsys.readouterr().err
+    assert part in err and err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("penalty", sorted(p.stem for p in (folder() / "model/penalty").glob("*.yaml")))
+def test_every_penalty_composes_with_a_critic(penalty):
+    config = compose("train", [*TINY, f"model/penalty={penalty}"])
+    m = build(config["model"])
+    x = torch.rand(4, 1, 8, 8)
+    assert m.penalise(x, m.generate(4), 0).shape == ()
