@@ -288,9 +288,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of the paired runs; more swing on shared cores")
     parser.add_argument("--quick", action="store_true", help="fewer images, two rounds: does it run at all?")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
+    torch.set_num_threads(options.threads)
     quiet()
     logging.getLogger("pythae").setLevel(logging.ERROR)
     n = 2_560 if options.quick else 60_000
