@@ -1,6 +1,7 @@
 """The adversarial family: games at known logits, penalties of known critics, and training as the algorithm says."""
 
 import math
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -8,12 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from dgm.callbacks.health import Health
 from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build, folder
 from dgm.data.loading import Order
+from dgm.data.sets import Arrays
 from dgm.images import unit
 from dgm.losses import adversarial, penalties
+from dgm.metrics.modes import covered, wasserstein_1
 from dgm.modules.gan import GAN, judged
 from dgm.nn.dcgan import Critic, Generator
 from dgm.nn.mlp import Critic as Flat
@@ -195,6 +199,7 @@ BAD = [
     (["model.critic_steps=0"], "model.critic_steps=0"),
     (["model=dcgan", "model/penalty=r1", "data.shape=[1,16,16]"], "batch normalisation"),
     (["metric=[likelihood]"], "likelihood"),
+    (["metric=[modes]"], "no mixture"),
     (["loss=elbo"], "cannot meet GAN"),
     (["model=vae", "loss=hinge"], "cannot meet VAE"),
     (["model=dcgan", "data.shape=[1,6,6]"], "8 x 8"),
@@ -216,3 +221,72 @@ def test_every_penalty_composes_with_a_critic(penalty):
     m = build(config["model"])
     x = torch.rand(4, 1, 8, 8)
     assert m.penalise(x, m.generate(4), 0).shape == ()
+
+
+def test_modes_are_counted_and_distances_on_the_line_exact():
+    means, stds = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]]).double(), torch.full((3,), 0.1).double()
+    x = torch.tensor([[0.0, 0.1], [0.0, 0.29], [5.0, 0.1], [2.5, 0.0], [0.0, 4.6]]).double()
+    found = covered(x, means, stds, 3.0)
+    assert found["modes"] == 2 and found["high_quality"] == pytest.approx(0.6)
+    assert found["between"] == pytest.approx(0.4)
+    assert found["effective_modes"] == pytest.approx(math.exp(math.log(3) - 2 / 3 * math.log(2)))
+    assert covered(x[3:4], means, stds, 3.0)["effective_modes"] == 0
+    a = torch.randn(1000)
+    assert wasserstein_1(a, a[torch.randperm(1000)] + 0.7) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_a_game_on_points_is_measured_by_its_modes(tmp_path):
+    words = ["experiment=ring_gan", "data.limit=2000", "trainer.max_epochs=2", "callbacks.health.every=5", "logger=csv"]
+    assert dgm(["train", *words, "model.generator.hidden=[16]", "model.critic.hidden=[16]"]) == 0
+    (run,) = find("outputs")
+    assert 0 <= run.values["high_quality"] <= 1 and run.values["modes"] <= 8
+    assert any(row["name"] == "health/diversity" for row in run.curve())
+    assert dgm(["figure", "figure=modes", "run=outputs", f"out={tmp_path}/f"]) == 0
+    assert (tmp_path / "f/modes.png").is_file()
+
+
+class Planted(nn.Module):
+    """A game whose generator gives what it is told to."""
+
+    def __init__(self, spread, gradient, clever):
+        super().__init__()
+        self.generator, self.critic = nn.Linear(4, 64), Judge(clever)
+        self.spread, self.updates, self.logged, self.device = spread, 0, [], torch.device("cpu")
+        self.generator.weight.grad = torch.full((64, 4), gradient)
+
+    def sample(self, n, generator):
+        return 0.5 + self.spread * torch.rand(n, 1, 8, 8, generator=generator)
+
+    def record(self, values):
+        self.logged.append(values)
+
+
+@pytest.mark.parametrize(
+    ("spread", "gradient", "clever", "expected"),
+    [(0.01, 1.0, 0, {"collapse"}), (1.0, 1e-9, 1, {"blind"}), (1.0, 1e-9, 0, set()), (1.0, 1.0, 1, set())],
+    ids=["collapsed", "critic too good", "healthy, small gradients", "healthy, good critic"],
+)
+def test_planted_collapses_are_told_and_healthy_games_are_not(spread, gradient, clever, expected):
+    health, game = Health(every=1, samples=16, patience=3), Planted(spread, gradient, clever)
+    images = {"image": torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8)}
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(set=lambda split: Arrays(images)))
+    health.on_train_start(trainer, game)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(6):
+            game.updates += 1
+            health.on_train_batch_end(trainer, game, None, images, 0)
+    found = {name for name in ("collapse", "blind") if game.logged[-1][f"health/{name}"]}
+    assert found == expected
+    assert len(said) == len(expected)  # once, while it lasts
+
+
+class Judge(nn.Module):
+    """Tells what lies above 0.5 everywhere, as planted samples do, from what does not, if it is clever."""
+
+    def __init__(self, clever):
+        super().__init__()
+        self.clever = clever
+
+    def forward(self, x):
+        return -self.clever * (x.flatten(1).min(1).values >= 0.5).float()

@@ -108,7 +108,7 @@ class Job:
             model = build(values["model"], "model")
         for metric in build(values["metric"], "metric").values():
             if hasattr(metric, "refuse"):
-                metric.refuse(model)
+                metric.refuse(model, build(values["data"], "data"))
         return values
 
     def run(self, values: Config, overrides: list[str]) -> Run:

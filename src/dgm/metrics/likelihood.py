@@ -39,7 +39,7 @@ class Likelihood:
 
     def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure; `elbo` and `iw_K` come with the ends of a 95% bootstrap interval."""
-        self.refuse(model)
+        self.refuse(model, data)
         device = torch.device(device)
         with evaluating(model, device):
             per_image = self._terms(model, data, device)
@@ -58,7 +58,7 @@ class Likelihood:
                         protocol["bound_images"] = self._counted(data)
         return Report(values, protocol, arrays)
 
-    def refuse(self, model: nn.Module) -> None:
+    def refuse(self, model: nn.Module, data: Source) -> None:
         """Errors: TypeError for a model that says nothing of single images."""
         if not hasattr(model, "objective"):
             name = type(model).__name__

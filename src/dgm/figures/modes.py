@@ -1,0 +1,54 @@
+"""What models have learnt of a density in the plane: samples over data. Shapes: N points."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from dgm.figures import Drawing
+from dgm.figures.reading import able, spread
+from dgm.figures.style import FAINT, PALETTE, canvas, dress
+from dgm.metrics.modes import covered, mixture
+from dgm.modules.base import Samples
+from dgm.runs import Run
+
+
+@torch.no_grad()
+def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 2500, columns: Annotated[int, Ge(1)] = 4) -> Drawing:
+    """A panel per configuration, its first seed; modes covered and share of good samples over all its seeds."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        named = [f"{k.rpartition('.')[2]}={v}" for k, v in run.overrides.items() if k in shown(runs)]
+        groups.setdefault(" ".join(named) or "all", []).append(run)
+    columns = min(columns, len(groups))
+    figure = canvas(2.6 * columns + 0.2, 2.8 * -(-len(groups) // columns) + 0.2)
+    panels = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).flatten()
+    rows = []
+    for axes, (name, seeds) in zip(panels, groups.items(), strict=False):
+        measured: list[dict[str, float]] = []
+        for run in seeds:
+            data = run.data()
+            model = able(run, Samples, "give runs of generative models")
+            x = model.sample(n, generator=torch.Generator().manual_seed(0)).cpu()
+            if not measured:
+                real = data.set("test").fetch(torch.arange(min(n, data.size("test"))))["point"]
+                axes.scatter(*real.T.numpy(), s=2, color=FAINT, alpha=0.4, linewidths=0)
+                axes.scatter(*x.T.numpy(), s=2, color=PALETTE[2], alpha=0.5, linewidths=0)
+            measured.append(covered(x.double(), *mixture(data), radius=3.0))
+        row = {key: spread([one[key] for one in measured]) for key in measured[0]}
+        rows.append((name, row))
+        dress(axes, f"{name}\n{row['modes']['mean']:.1f} modes, {row['high_quality']['mean']:.0%} good")
+        axes.set_aspect("equal")
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    key = {f"modes {name}": row["modes"]["mean"] for name, row in rows}
+    return Drawing(figure, key | {"samples": n, "groups": [{"name": name, **row} for name, row in rows]})
+
+
+def shown(runs: list[Run]) -> set[str]:
+    """Overrides that differ between runs, the seed aside."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.overrides.items():
+            values.setdefault(key, set()).add(value)
+    return {key for key, found in values.items() if key != "seed" and (len(found) > 1 or key == "loss")}
