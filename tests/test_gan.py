@@ -1,7 +1,6 @@
 """The adversarial family: games at known logits, penalties of known critics, and training as the algorithm says."""
 
 import math
-import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,10 +12,12 @@ from dgm.callbacks.health import Health
 from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build, folder
+from dgm.data import digits
 from dgm.data.loading import Order
 from dgm.data.sets import Arrays
 from dgm.images import unit
 from dgm.losses import adversarial, penalties
+from dgm.metrics.agreement import LabelAgreement
 from dgm.metrics.modes import covered, wasserstein_1
 from dgm.modules.gan import GAN, judged
 from dgm.nn.dcgan import Critic, Generator
@@ -134,6 +135,24 @@ def test_training_is_the_algorithm_written_by_hand():
         assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
 
 
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+def test_labels_reach_both_players(name):
+    size = "width=4" if name == "dcgan" else "hidden=[16]"
+    sizes = [f"model.{player}.{size}" for player in ("generator", "critic")]
+    config = compose("train", [f"model={name}", "model.conditional=true", "model.latent=4", *sizes])
+    torch.manual_seed(0)
+    m = build(config["model"]).eval()
+    z, x, label = torch.randn(6, 4), torch.rand(6, 1, 8, 8), torch.arange(6)
+    assert not torch.equal(m.decode(z, label), m.decode(z, label + 1))
+    logits = m.critic(x, m.condition(label))
+    assert logits.shape == (6,) and not torch.allclose(logits, m.critic(x, m.condition(label + 1)))
+    batch = {"image": torch.zeros(10, 1, 8, 8, dtype=torch.uint8), "label": torch.arange(10)}
+    m.critic_steps = 2
+    (x, h), (_x, later) = m.parts(batch)
+    assert len(x) == 5 and h.argmax(1).tolist() == [0, 1, 2, 3, 4] and later.argmax(1).tolist() == [5, 6, 7, 8, 9]
+    assert m.sample(3, torch.Generator().manual_seed(0)).shape == (3, 1, 8, 8)
+
+
 def test_budgets_count_generator_updates():
     words = [*TINY, *QUIET, "model.critic_steps=5", "data.batch_size=32", "trainer.max_epochs=2"]
     assert dgm(["train", *words]) == 0
@@ -162,7 +181,14 @@ def point_game(**words):
     """A game on the line: data N(2, 0.5), made of the parts a configuration would give."""
     torch.manual_seed(0)
     adam = partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.9))
-    return GAN(Decoder([1], 1, [16]), Flat([1], [32, 32]), adversarial.non_saturating, adam, latent=1, **words)
+    return GAN(
+        partial(Decoder, [1], 1, [16]),
+        partial(Flat, [1], [32, 32]),
+        adversarial.non_saturating,
+        adam,
+        latent=1,
+        **words,
+    )
 
 
 def test_points_on_a_line_are_learnt():
@@ -184,7 +210,7 @@ def test_clipping_and_lazy_penalties():
     m.constrain()
     assert max(p.abs().max() for p in m.critic.parameters()) <= 0.01
     x = torch.randn(8, 1)
-    now, later = m.penalise(x, x, 4), m.penalise(x, x, 5)
+    now, later = m.penalise(m.critic, x, x, 4), m.penalise(m.critic, x, x, 5)
     assert later == 0.0 and torch.allclose(now, 4 * penalties.r1(m.critic, x, x).mean())
 
 
@@ -200,6 +226,9 @@ BAD = [
     (["model=dcgan", "model/penalty=r1", "data.shape=[1,16,16]"], "batch normalisation"),
     (["metric=[likelihood]"], "likelihood"),
     (["metric=[modes]"], "no mixture"),
+    (["model=autoencoder", "metric=[fid]"], "cannot sample"),
+    (["experiment=ring_gan", "metric=[fid]"], "has points"),
+    (["experiment=ring_gan", "model.conditional=true"], "conditional=true"),
     (["loss=elbo"], "cannot meet GAN"),
     (["model=vae", "loss=hinge"], "cannot meet VAE"),
     (["model=dcgan", "data.shape=[1,6,6]"], "8 x 8"),
@@ -208,7 +237,7 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "part"), BAD, ids=lambda value: str(value))
 def test_what_cannot_meet_is_refused_before_training(words, part, capsys, tmp_path):
-    first = ["model=gan"] if not any(word.startswith("model=") for word in words) else []
+    first = ["model=gan"] if not any(word.startswith(("model=", "experiment=")) for word in words) else []
     assert dgm(["train", *first, *words, "logger=csv"]) == 1
     err = capsys.readouterr().err
     assert part in err and err.count("\n") == 1
@@ -220,7 +249,7 @@ def test_every_penalty_composes_with_a_critic(penalty):
     config = compose("train", [*TINY, f"model/penalty={penalty}"])
     m = build(config["model"])
     x = torch.rand(4, 1, 8, 8)
-    assert m.penalise(x, m.generate(4), 0).shape == ()
+    assert m.penalise(m.critic, x, m.generate(4), 0).shape == ()
 
 
 def test_modes_are_counted_and_distances_on_the_line_exact():
@@ -266,19 +295,17 @@ class Planted(nn.Module):
     [(0.01, 1.0, 0, {"collapse"}), (1.0, 1e-9, 1, {"blind"}), (1.0, 1e-9, 0, set()), (1.0, 1.0, 1, set())],
     ids=["collapsed", "critic too good", "healthy, small gradients", "healthy, good critic"],
 )
-def test_planted_collapses_are_told_and_healthy_games_are_not(spread, gradient, clever, expected):
+def test_planted_collapses_are_told_and_healthy_games_are_not(spread, gradient, clever, expected, capsys):
     health, game = Health(every=1, samples=16, patience=3), Planted(spread, gradient, clever)
     images = {"image": torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8)}
     trainer = SimpleNamespace(datamodule=SimpleNamespace(set=lambda split: Arrays(images)))
     health.on_train_start(trainer, game)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        for _ in range(6):
-            game.updates += 1
-            health.on_train_batch_end(trainer, game, None, images, 0)
+    for _ in range(6):
+        game.updates += 1
+        health.on_train_batch_end(trainer, game, None, images, 0)
     found = {name for name in ("collapse", "blind") if game.logged[-1][f"health/{name}"]}
     assert found == expected
-    assert len(said) == len(expected)  # once, while it lasts
+    assert capsys.readouterr().err.count("update") == len(expected)  # said once, while it lasts
 
 
 class Judge(nn.Module):
@@ -290,3 +317,29 @@ class Judge(nn.Module):
 
     def forward(self, x):
         return -self.clever * (x.flatten(1).min(1).values >= 0.5).float()
+
+
+class Copier(nn.Module):
+    """Draws test images of the wanted label, or of any."""
+
+    classes = 10
+
+    def __init__(self, obedient):
+        super().__init__()
+        batch = digits.load().test.tensors
+        self.images, self.labels, self.obedient = unit(batch["image"]), batch["label"], obedient
+
+    def sample(self, n, generator, label):
+        rows = [int((self.labels == one).nonzero()[0]) for one in label]
+        rows = rows if self.obedient else torch.randint(len(self.labels), (n,), generator=generator).tolist()
+        return self.images[rows]
+
+
+def test_labels_that_are_obeyed_and_such_that_are_not(tmp_path):
+    data = build(compose("train", [])["data"])
+    metric = LabelAgreement(str(tmp_path), samples=300)
+    obedient, careless = (metric(Copier(o), data, torch.device("cpu")).values for o in (True, False))
+    assert obedient["label_accuracy"] >= 0.9 and careless["label_accuracy"] < 0.25
+    assert obedient["label_accuracy_shuffled"] < 0.25
+    with pytest.raises(TypeError, match="conditional"):
+        metric.refuse(nn.Linear(1, 1), data)

@@ -1,6 +1,6 @@
 """Watches a game for collapse and divergence, and says so when it happens."""
 
-import warnings
+import sys
 from collections import deque
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
+from tqdm import tqdm
 
 from dgm.callbacks.progress import served
 from dgm.data.sets import whole
@@ -63,7 +64,7 @@ class Health(pl.Callback):
         self.tell(module.updates, found, share)
 
     def tell(self, update: int, found: dict[str, bool], share: float) -> None:
-        """Warn of what is new."""
+        """Say what is new."""
         words = {
             "collapse": f"update {update}: samples are alike, their diversity {share:.0%} of the data's: the generator "
             "has collapsed; lower optimizer.lr, add model/penalty=r1 or take another loss",
@@ -72,7 +73,7 @@ class Health(pl.Callback):
         }
         for name, yes in found.items():
             if yes and name not in self.said:
-                warnings.warn(words[name], stacklevel=2)
+                tqdm.write(words[name], file=sys.stderr)
         self.said = {name for name, yes in found.items() if yes}
 
     def state_dict(self) -> dict[str, Any]:

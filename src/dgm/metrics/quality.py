@@ -65,13 +65,19 @@ class SampleQuality:
         self.features, self.cache, self.samples = features, Path(cache), samples
         self.seed, self.batch_size = seed, batch_size
 
-    def check(self) -> None:
-        """Raise what can be known before any model is trained."""
+    def refuse(self, model: nn.Module, data: Source) -> None:
+        """Raise what can be known before the model is trained and the data are read."""
+        if not hasattr(model, "sample"):
+            name = type(model).__name__
+            raise TypeError(f"metric=[fid]: {name} cannot sample, it has no prior over its codes; leave fid out")
+        if len(getattr(data, "shape", (1, 1, 1))) != 3:
+            raise ValueError(f"metric=[fid]: {data.name} has points, not images; leave fid out")
         self.features.check()
 
     def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
         """Measure samples of `model`, drawn by a generator of their own."""
-        _check(model, data)
+        self.refuse(model, data)
+        _check(data)
         device = torch.device(device)
         features = self.features.ready(data, self.cache, say)
         reference = self._reference(features, data, device)
@@ -161,10 +167,7 @@ def _values(real: Reference, fake: Tensor, logits: Tensor, seed: int) -> dict[tu
     }
 
 
-def _check(model: nn.Module, data: Source) -> None:
-    name = type(model).__name__
-    if not hasattr(model, "sample"):
-        raise TypeError(f"{name} cannot sample: it has no prior over its codes; leave fid out of `metric`")
+def _check(data: Source) -> None:
     if "image" not in data.raw("test").fetch(torch.zeros(1, dtype=torch.long)):
         raise ValueError(f"data={data.name} has points, not images; leave fid out of `metric`")
     if min(data.size("train"), data.size("test")) < 2:

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from dgm.losses import Terms
-from dgm.modules.base import MakeOptimizer, MakeScheduler, Model
+from dgm.modules.base import MakeOptimizer, MakeScheduler, Model, conditioned
 
 
 class Conditional(Protocol):
@@ -51,9 +51,7 @@ class Autoregressive(Model):
         conditional: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
-        if conditional and classes < 2:
-            raise ValueError(f"conditional=true: the data set has {classes} classes; choose one with labels")
-        self.classes = classes if conditional else 0
+        self.classes = conditioned(classes, conditional)
         self.network = autoregression(network, likelihood, shape, self.classes)
         self.likelihood, self.shape = likelihood, tuple(shape)
         self.loss, self.levels = loss, likelihood.levels

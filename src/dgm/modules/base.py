@@ -153,3 +153,10 @@ class Model(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of updates."""
         self.updates = int(checkpoint["state_dict"]["step"])
+
+
+def conditioned(classes: int, conditional: bool) -> int:
+    """The classes that a model is conditional on: 0 where it is not. Errors: ValueError where there are none."""
+    if conditional and classes < 2:
+        raise ValueError(f"conditional=true: the data set has {classes} classes; choose one with labels")
+    return classes if conditional else 0

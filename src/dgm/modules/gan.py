@@ -4,21 +4,23 @@ Shapes: B batch, N samples, Z latent dimensions, *E event.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import torch
 import torch.distributed
+import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from dgm.images import inputs
 from dgm.losses import Terms
-from dgm.modules.base import Batch, MakeOptimizer, MakeScheduler, Model
+from dgm.losses.penalties import Critic
+from dgm.modules.base import Batch, MakeOptimizer, MakeScheduler, Model, conditioned
 
-Penalty = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Penalty = Callable[[Critic, Tensor, Tensor], Tensor]
 
 
 class GAN(Model):
@@ -31,8 +33,8 @@ class GAN(Model):
 
     def __init__(
         self,
-        generator: nn.Module,
-        critic: nn.Module,
+        generator: Callable[..., nn.Module],
+        critic: Callable[..., nn.Module],
         loss: Callable[[Tensor, Tensor], Terms],
         optimizer: MakeOptimizer,
         latent: Annotated[int, Ge(1)],
@@ -42,14 +44,18 @@ class GAN(Model):
         penalty_every: Annotated[int, Ge(1)] = 1,
         clip: Annotated[float, Gt(0)] | None = None,
         scheduler: MakeScheduler | None = None,
+        classes: Annotated[int, Ge(0)] = 0,
+        conditional: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
-        if penalty is not None and any(isinstance(layer, _BatchNorm) for layer in critic.modules()):
+        self.classes = conditioned(classes, conditional)
+        self.generator, self.critic = generator(condition=self.classes), critic(condition=self.classes)
+        if penalty is not None and any(isinstance(layer, _BatchNorm) for layer in self.critic.modules()):
             raise ValueError(
                 "penalty: a gradient of one image's logit has no meaning where the critic's batch normalisation "
                 "couples images; give the critic another norm, or penalty=null"
             )
-        self.generator, self.critic, self.loss, self.latent = generator, critic, loss, latent
+        self.loss, self.latent = loss, latent
         self.critic_steps, self.critic_lr = critic_steps, critic_lr
         self.penalty, self.penalty_every, self.clip = penalty, penalty_every, clip
         self.automatic_optimization = False
@@ -62,14 +68,15 @@ class GAN(Model):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """k steps of the critic, then one of the generator, by whose optimizer Lightning counts."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        for step, x in enumerate(inputs(batch).chunk(self.critic_steps)):
-            fake = self.generate(len(x)).detach()
-            real_logits, fake_logits = self.critic(x), self.critic(fake)
+        for step, (x, h) in enumerate(self.parts(batch)):
+            fake = self.generate(len(x), h).detach()
+            judge = partial(self.critic, h=h)
+            real_logits, fake_logits = judge(x), judge(fake)
             critic_loss = self.loss(real_logits, fake_logits)["critic"].mean()
-            penalty = self.penalise(x, fake, self.updates * self.critic_steps + step)
+            penalty = self.penalise(judge, x, fake, self.updates * self.critic_steps + step)
             self.descend(self.critic, critic_loss + penalty, critic.optimizer)
             self.constrain()
-        logits = self.critic(self.generate(len(x)))
+        logits = judge(self.generate(len(x), h))
         loss = self.loss(real_logits.detach(), logits)["generator"].mean()
         self.descend(self.generator, loss, generator)
         if (self.updates + 1) % self.log_every == 0:
@@ -81,15 +88,25 @@ class GAN(Model):
         self.step += 1
         return critic_loss.detach() + loss.detach()
 
-    def generate(self, n: int) -> Tensor:
-        """Images of n draws of the prior: -> [N, *E]."""
-        return self.generator(torch.randn(n, self.latent, device=self.device))
+    def parts(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
+        """The critic's k batches, with their conditions [B, K]."""
+        x, *label = self.given(batch)
+        labels = label[0].chunk(self.critic_steps) if label else [None] * self.critic_steps
+        return [(part, self.condition(one)) for part, one in zip(x.chunk(self.critic_steps), labels, strict=False)]
 
-    def penalise(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
+    def condition(self, label: Tensor | None) -> Tensor | None:
+        """Labels [B] as the networks take them: one-hot, [B, K]."""
+        return None if label is None else F.one_hot(label, self.classes).float()
+
+    def generate(self, n: int, h: Tensor | None = None) -> Tensor:
+        """Images of n draws of the prior: -> [N, *E]."""
+        return self.generator(torch.randn(n, self.latent, device=self.device), h)
+
+    def penalise(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
         """The penalty of this critic step, mean over the batch."""
         if self.penalty is None or step % self.penalty_every:
             return torch.zeros((), device=self.device)
-        return self.penalty_every * self.penalty(self.critic, real, fake).mean()
+        return self.penalty_every * self.penalty(critic, real, fake).mean()
 
     def descend(self, player: nn.Module, loss: Tensor, optimizer: Optimizer | LightningOptimizer) -> None:
         """One step of one player; the other's gradients are not computed."""
@@ -109,19 +126,23 @@ class GAN(Model):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """How the critic judges validation images and new samples."""
-        x = inputs(batch)
-        values = judged(self.critic(x), self.critic(self.generate(len(x))))
+        x, *label = self.given(batch)
+        h = self.condition(*label) if label else None
+        values = judged(self.critic(x, h), self.critic(self.generate(len(x), h), h))
         named = {f"val/{name}": value for name, value in values.items()}
         self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(x))
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Images of n draws of the prior: -> [N, *E]."""
-        return self.decode(torch.randn(n, self.latent, generator=generator).to(self.device))
+    def sample(self, n: int, generator: torch.Generator | None = None, label: Tensor | None = None) -> Tensor:
+        """Images of n draws of the prior: -> [N, *E]; where labels [N] are wanted and not given, they are drawn."""
+        z = torch.randn(n, self.latent, generator=generator).to(self.device)
+        if self.classes and label is None:
+            label = torch.randint(self.classes, (n,), generator=generator).to(self.device)
+        return self.decode(z, label)
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """[B, Z] -> [B, *E]."""
-        return self.generator(z)
+        return self.generator(z, self.condition(label))
 
     def configure_optimizers(self) -> Any:
         """The same optimizer for both, with the critic's own rate; schedules, where there are any, per epoch."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated, cast
 
+import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -32,13 +33,23 @@ def widths(shape: list[int], width: int) -> list[int]:
 
 
 class Generator(nn.Module):
-    """Radford et al. (2016), fig. 1: transposed convolutions of stride 2, batch normalisation, ReLU, tanh."""
+    """Radford et al. (2016), fig. 1: transposed convolutions of stride 2, batch normalisation, ReLU, tanh.
 
-    def __init__(self, shape: Shape, latent: Size, width: Size = 64, norm: Norm = nn.BatchNorm2d) -> None:
+    A condition h: [B, E] of `condition` numbers is put beside z.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        latent: Size,
+        width: Size = 64,
+        norm: Norm = nn.BatchNorm2d,
+        condition: Annotated[int, Ge(0)] = 0,
+    ) -> None:
         super().__init__()
         sizes, channels = levels(shape)[::-1], widths(shape, width)[::-1]
         first = channels[0] * math.prod(sizes[0])
-        layers: list[nn.Module] = [nn.Linear(latent, first), nn.Unflatten(1, (channels[0], *sizes[0]))]
+        layers: list[nn.Module] = [nn.Linear(latent + condition, first), nn.Unflatten(1, (channels[0], *sizes[0]))]
         for i, (small, large) in enumerate(itertools.pairwise(sizes)):
             layers += [norm(channels[i]), nn.ReLU()]
             after = [*channels[1:], shape[0]][i]
@@ -47,15 +58,16 @@ class Generator(nn.Module):
                 layers.append(Crop(large))
         self.layers = nn.Sequential(*layers, nn.Tanh()).apply(small_weights)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """z: [B, Z] -> images in 0..1 [B, C, H, W]."""
-        return unsigned(self.layers(z))
+    def forward(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """z: [B, Z], h: [B, E] -> images in 0..1 [B, C, H, W]."""
+        return unsigned(self.layers(z if h is None else torch.cat([z, h], 1)))
 
 
 class Critic(nn.Module):
     """Radford et al. (2016): convolutions of stride 2, leaky ReLU, no normalisation of the first; one logit.
 
-    `spectral` normalises every layer's largest singular value instead (Miyato et al., 2018).
+    `spectral` normalises every layer's largest singular value instead (Miyato et al., 2018). A condition is projected
+    on the features (Miyato & Koyama, 2018, eq. 3).
     """
 
     def __init__(
@@ -65,6 +77,7 @@ class Critic(nn.Module):
         norm: Norm = no_norm,
         spectral: bool = False,
         slope: Annotated[float, Ge(0)] = 0.2,
+        condition: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else _as_it_is
@@ -75,12 +88,16 @@ class Critic(nn.Module):
             layers += [wrap(convolution.apply(small_weights)), Crop(sizes[i + 1])]
             layers += [norm(after)] * (i > 0) + [nn.LeakyReLU(slope)]
             before = after
-        last = nn.Linear(before * math.prod(sizes[-1]), 1).apply(small_weights)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), wrap(last))
+        features = before * math.prod(sizes[-1])
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.last = wrap(nn.Linear(features, 1).apply(small_weights))
+        self.projection = wrap(nn.Linear(condition, features).apply(small_weights)) if condition else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: images in 0..1 [B, C, H, W] -> logits [B]."""
-        return self.layers(signed(x))[:, 0]
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """x: images in 0..1 [B, C, H, W], h: [B, E] -> logits [B]."""
+        features = self.layers(signed(x))
+        logits = self.last(features)[:, 0]
+        return logits if self.projection is None else logits + (self.projection(h) * features).sum(1)
 
 
 def small_weights(layer: nn.Module) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
@@ -47,7 +48,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z: [B, Z] -> [B, *shape]; no hidden layer makes it linear. `output` comes last, e.g. a sigmoid."""
+    """z: [B, Z] -> [B, *shape]; no hidden layer makes it linear. `output` comes last, e.g. a sigmoid.
+
+    A condition h: [B, E] of `condition` numbers is put beside z.
+    """
 
     def __init__(
         self,
@@ -56,28 +60,31 @@ class Decoder(nn.Module):
         hidden: list[Size],
         activation: Callable[[], nn.Module] = nn.ReLU,
         output: Callable[[], nn.Module] = nn.Identity,
+        condition: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.layers = mlp([latent, *hidden, math.prod(shape)], activation).append(output())
+        self.layers = mlp([latent + condition, *hidden, math.prod(shape)], activation).append(output())
 
-    def forward(self, z: Tensor) -> Tensor:
-        """z: [B, Z] -> [B, *shape]."""
-        return self.layers(z).unflatten(-1, self.shape)
+    def forward(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """z: [B, Z], h: [B, E] -> [B, *shape]."""
+        return self.layers(z if h is None else torch.cat([z, h], 1)).unflatten(-1, self.shape)
 
 
 class Critic(nn.Module):
-    """x: [B, *shape] -> one logit each, [B]."""
+    """x: [B, *shape] -> one logit each, [B]. A condition is put beside x (Mirza & Osindero, 2014)."""
 
     def __init__(
         self,
         shape: Annotated[list[Size], MinLen(1)],
         hidden: list[Size],
         slope: Annotated[float, Ge(0)] = 0.2,
+        condition: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
-        self.layers = mlp([math.prod(shape), *hidden, 1], partial(nn.LeakyReLU, slope))
+        self.layers = mlp([math.prod(shape) + condition, *hidden, 1], partial(nn.LeakyReLU, slope))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, *shape] -> [B]."""
-        return self.layers(x.flatten(1))[:, 0]
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """x: [B, *shape], h: [B, E] -> [B]."""
+        flat = x.flatten(1)
+        return self.layers(flat if h is None else torch.cat([flat, h], 1))[:, 0]
