@@ -196,3 +196,12 @@ def test_a_package_of_the_users_own_joins_by_name(tmp_path, capsys, monkeypatch)
     monkeypatch.delenv("DGM_TRUST", raising=False)
     monkeypatch.delenv("DGM_CONFIG_DIR", raising=False)
     assert list(Path("outputs").glob("loss=halved*"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_default_metrics_of_a_model_are_such_that_it_can_have(name):
+    config = compose("train", [f"model={name}", *NEEDS.get(name, [])])
+    with torch.device("meta"):
+        model = build(config["model"])
+    for metric in build(config["metric"]).values():
+        metric.refuse(model, build(config["data"]))
