@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dgm.callbacks.health import Health
+from dgm.callbacks.randomness import seed_all
 from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build, folder
@@ -109,8 +110,6 @@ def test_training_is_the_algorithm_written_by_hand():
     assert dgm(["train", *words, "callbacks.reproducible.seed=4"]) == 0
     (run,) = find("outputs")
     config = compose("train", words)
-    from dgm.callbacks.randomness import seed_all
-
     seed_all(4, 1)
     model, data = build(config["model"]), build(config["data"])
     images = data.set("train").tensors["image"]
@@ -131,6 +130,39 @@ def test_training_is_the_algorithm_written_by_hand():
         players[0].step()
     trained = run.model().state_dict()
     assert trained["step"] == 3
+    for name, weight in model.state_dict().items():
+        assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
+
+
+def test_two_processes_train_as_one_whose_gradients_are_averaged():
+    words = [*TINY, *QUIET, "trainer.max_steps=2", "data.batch_size=40", "seed=4"]
+    assert dgm(["train", *words, "trainer=ddp", "trainer.accelerator=cpu"]) == 0
+    (run,) = find("outputs")
+    config = compose("train", words)
+    seed_all(4, 1)
+    model, data = build(config["model"]), build(config["data"])
+    images = data.set("train").tensors["image"]
+    players = [
+        torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (model.generator, model.critic)
+    ]
+    orders = [iter(Order(len(images), 40, True, 4, rank, 2)) for rank in range(2)]
+    softplus = nn.functional.softplus
+    for update in range(2):
+        seen = []
+        for rank in range(2):
+            seed_all(4, 2, update, rank)
+            x = unit(images[next(orders[rank]).rows])
+            seen.append((x, torch.randn(len(x), 4), torch.randn(len(x), 4)))
+        players[1].zero_grad()
+        for x, z, _ in seen:
+            fake = model.generator(z).detach()
+            ((softplus(-model.critic(x)) + softplus(model.critic(fake))).mean() / 2).backward()
+        players[1].step()
+        players[0].zero_grad()
+        for _, _, z in seen:
+            (softplus(-model.critic(model.generator(z))).mean() / 2).backward()
+        players[0].step()
+    trained = run.model().state_dict()
     for name, weight in model.state_dict().items():
         assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
 
