@@ -3,8 +3,8 @@
 Shapes: B batch, C colours, H height, W width, P outputs per pixel, E condition, F features.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, cast
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, Protocol, cast
 
 import torch
 from annotated_types import Ge
@@ -17,11 +17,24 @@ from dgm.nn.masked import (
     Rows,
     Shape,
     Size,
+    Stream,
     equal_groups,
     gate,
     raster,
     streams,
 )
+
+
+class Walker(Protocol):
+    """A block on its way through an image."""
+
+    def begin(self) -> None:
+        """The next row."""
+        ...
+
+    def at(self, x: int, features: Tensor) -> Tensor:
+        """Features at column x: [B, 2F] -> the same."""
+        ...
 
 
 class Residual(nn.Module):
@@ -39,29 +52,41 @@ class Residual(nn.Module):
         inner = self.condition(self.middle(self.down(x.relu()).relu()), h)
         return x + self.up(inner.relu())
 
+    def walker(self, batch: int, height: int, width: int, h: Tensor | None) -> Walker:
+        """This block pixel by pixel."""
+        return ResidualWalker(self, batch, height, width, h)
 
-class PixelCNN(nn.Module):
-    """van den Oord et al. (2016), table 1: a 7 x 7 convolution of kind A, residual blocks, two of 1 x 1.
 
-    Its receptive field has the blind spot of stacked masked convolutions, above and to the right of the pixel.
-    """
+class ResidualWalker:
+    """A residual block pixel by pixel."""
+
+    def __init__(self, block: Residual, batch: int, height: int, width: int, h: Tensor | None) -> None:
+        self.down, self.middle, self.up = (Stream(conv, batch, width) for conv in (block.down, block.middle, block.up))
+        self.added = iter(block.condition.rows(h, height, width))
+
+    def begin(self) -> None:
+        """The next row."""
+        self.down.begin()
+        self.middle.begin(next(self.added))
+        self.up.begin()
+
+    def at(self, x: int, features: Tensor) -> Tensor:
+        """[B, 2F] -> the same."""
+        inner = self.middle.at(x, self.down.at(x, features.relu()).relu_())
+        return features + self.up.at(x, inner.relu_())
+
+
+class Blocks(nn.Module):
+    """van den Oord et al. (2016), table 1: a 7 x 7 convolution of kind A, blocks with a path of 2h, two of 1 x 1."""
 
     order: Tensor
 
-    def __init__(
-        self,
-        shape: Shape,
-        outputs: Size = 1,
-        groups: Size = 1,
-        condition: Annotated[int, Ge(0)] = 0,
-        width: Size = 16,
-        blocks: Size = 15,
-    ) -> None:
+    def __init__(self, shape: Shape, outputs: int, groups: int, width: int, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
         equal_groups(width, groups)
         self.register_buffer("order", raster(shape), persistent=False)
         self.first = MaskedConv2d("A", shape[0], 2 * width, 7, channels=groups)
-        self.blocks = nn.ModuleList(Residual(width, groups, condition) for _ in range(blocks))
+        self.blocks = nn.ModuleList(blocks)
         self.head = MaskedConv2d("B", 2 * width, 2 * width, 1, channels=groups)
         self.last = MaskedConv2d("B", 2 * width, outputs, 1, channels=groups)
 
@@ -75,20 +100,34 @@ class PixelCNN(nn.Module):
     def walk(self, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
         """The outputs [B, P] at the places of `order`, while the caller fills the image [B, C, H, W] in."""
         batch, channels, height, width = image.shape
-        stream, blocks = streams(self, batch, width), cast("list[Residual]", list(self.blocks))
-        added = {block.middle: block.condition.rows(h, height, width) for block in blocks}
+        first, head, last = (Stream(layer, batch, width) for layer in (self.first, self.head, self.last))
+        blocks = [cast(Residual, block).walker(batch, height, width, h) for block in self.blocks]
         for y in range(height):
-            for layer, one in stream.items():
-                one.begin(added[layer][y] if layer in added else None)
+            for one in (first, head, last, *blocks):
+                one.begin()
             for x in range(width):
                 for _ in range(channels):
-                    features = stream[self.first].at(x, image[:, :, y, x])
+                    features = first.at(x, image[:, :, y, x])
                     for block in blocks:
-                        inner = stream[block.down].at(x, features.relu()).relu_()
-                        inner = stream[block.middle].at(x, inner).relu_()
-                        features = features + stream[block.up].at(x, inner)
-                    yield stream[self.last].at(x, stream[self.head].at(x, features.relu()).relu_())
-                stream[self.first].put(x, image[:, :, y, x])
+                        features = block.at(x, features)
+                    yield last.at(x, head.at(x, features.relu()).relu_())
+                first.put(x, image[:, :, y, x])
+
+
+class PixelCNN(Blocks):
+    """Its receptive field has the blind spot of stacked masked convolutions, above and to the right of the pixel."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: Size = 1,
+        groups: Size = 1,
+        condition: Annotated[int, Ge(0)] = 0,
+        width: Size = 16,
+        blocks: Size = 15,
+    ) -> None:
+        residual = (Residual(width, groups, condition) for _ in range(blocks))
+        super().__init__(shape, outputs, groups, width, residual)
 
 
 class Gated(nn.Module):

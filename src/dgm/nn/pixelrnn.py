@@ -4,27 +4,15 @@ All that does not wait for the state is computed for the whole image at once. Th
 lie together. Shapes: B batch, C colours, H height, W width, P outputs per pixel, E condition, F features.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from dgm.nn.masked import Condition, MaskedConv2d, Shape, Size, Stream, equal_groups, raster
-
-
-class Walker(Protocol):
-    """A layer on its way through an image."""
-
-    def begin(self) -> None:
-        """The next row."""
-        ...
-
-    def at(self, x: int, features: Tensor) -> Tensor:
-        """Features at column x: [B, 2F] -> the same."""
-        ...
+from dgm.nn.masked import Condition, MaskedConv2d, Shape, Size, Stream
+from dgm.nn.pixelcnn import Blocks, Walker
 
 
 def cell(gates: Tensor, c: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -181,10 +169,8 @@ def unskew(x: Tensor) -> Tensor:
 LAYERS: dict[str, type[RowLSTM] | type[DiagonalBiLSTM]] = {"row": RowLSTM, "diagonal": DiagonalBiLSTM}
 
 
-class PixelRNN(nn.Module):
-    """van den Oord et al. (2016), table 1: a 7 x 7 convolution of kind A, LSTM layers with residuals, two of 1 x 1."""
-
-    order: Tensor
+class PixelRNN(Blocks):
+    """LSTM layers of one kind as blocks."""
 
     def __init__(
         self,
@@ -196,33 +182,5 @@ class PixelRNN(nn.Module):
         width: Size = 16,
         layers: Size = 4,
     ) -> None:
-        super().__init__()
-        equal_groups(width, groups)
-        self.register_buffer("order", raster(shape), persistent=False)
-        self.first = MaskedConv2d("A", shape[0], 2 * width, 7, channels=groups)
-        self.layers = nn.ModuleList(LAYERS[kind](width, groups, condition) for _ in range(layers))
-        self.head = MaskedConv2d("B", 2 * width, 2 * width, 1, channels=groups)
-        self.last = MaskedConv2d("B", 2 * width, outputs, 1, channels=groups)
-
-    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
-        features = self.first(x)
-        for layer in self.layers:
-            features = layer(features, h)
-        return self.last(self.head(features.relu()).relu())
-
-    def walk(self, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
-        """The outputs [B, P] at the places of `order`, while the caller fills the image [B, C, H, W] in."""
-        batch, channels, height, width = image.shape
-        first, head, last = (Stream(layer, batch, width) for layer in (self.first, self.head, self.last))
-        layers = [cast(RowLSTM, layer).walker(batch, height, width, h) for layer in self.layers]
-        for y in range(height):
-            for one in (first, head, last, *layers):
-                one.begin()
-            for x in range(width):
-                for _ in range(channels):
-                    features = first.at(x, image[:, :, y, x])
-                    for layer in layers:
-                        features = layer.at(x, features)
-                    yield last.at(x, head.at(x, features.relu()).relu_())
-                first.put(x, image[:, :, y, x])
+        recurrent = (LAYERS[kind](width, groups, condition) for _ in range(layers))
+        super().__init__(shape, outputs, groups, width, recurrent)
