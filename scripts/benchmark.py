@@ -69,15 +69,21 @@ def hand_loop(words: list[str], fused: bool | None, objective: Objective = vae_l
     return work
 
 
+def begun(folder: str) -> Run:
+    """A run as the command line leaves it to `fit`."""
+    run = Run(Path(folder))
+    write_json(run.path("provenance.json"), provenance([]))
+    write(run.path("config.yaml"), "{}")
+    return run
+
+
 def ours(words: list[str]) -> Work:
     """One epoch of `dgm train` in this process; the speed is the one it writes into its provenance."""
     config = compose("train", [*words, "trainer.max_epochs=1", "logger=csv", "metric=[]", "progress=false"])
 
     def work() -> float:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            run = Run(Path(folder))
-            write_json(run.path("provenance.json"), provenance([]))
-            write(run.path("config.yaml"), "{}")
+            run = begun(folder)
             fit(run, config)
             return run.provenance["images_per_second"]
 
@@ -185,8 +191,7 @@ def steady(words: list[str]) -> Work:
     def training(epochs: int) -> tuple[float, int]:
         config["trainer"]["max_epochs"] = epochs
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            run = Run(Path(folder))
-            write(run.path("config.yaml"), "{}")
+            run = begun(folder)
             fit(run, config)
             images = run.provenance["total_updates"] * config["data"]["batch_size"]
             return images / run.provenance["images_per_second"], images
@@ -235,8 +240,7 @@ def checkpoint_cost(words: list[str]) -> float:
     Checkpoints.save = timed_save  # type: ignore[method-assign, assignment]
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            run = Run(Path(folder))
-            write(run.path("config.yaml"), "{}")
+            run = begun(folder)
             fit(run, config)
     finally:
         Checkpoints.save = save  # type: ignore[method-assign]
@@ -284,70 +288,73 @@ def pixels(n: int, rounds: int) -> None:
     paired("the same: one likelihood evaluation over cached sampling", likelihood, lambda: sampling(True), rounds, "")
 
 
+def loops(mlp: list[str], conv: list[str], rounds: int) -> None:
+    """Ours over loops by hand."""
+    plain = "optimizer.fused=false"
+    for name, words in (("MLP VAE, batch 128", mlp), ("conv VAE, batch 128", conv)):
+        by_hand = f"{name}: over a hand-written loop, both fused Adam"
+        paired(by_hand, ours(words), hand_loop(words, True), rounds, "0.95")
+        paired(f"{name}: the same, both plain Adam", ours([*words, plain]), hand_loop(words, None), rounds, "0.95")
+        paired(f"{name}: ours as it is over theirs as torch has it", ours(words), hand_loop(words, None), rounds, "")
+
+
+def compiled(mlp: list[str], rounds: int) -> None:
+    """Ours compiled over a loop by hand that is not."""
+    words, by_hand = [*mlp, "compile=true"], hand_loop(mlp, True)
+    paired("MLP VAE: compiled, compilation included, over hand-written, not compiled", ours(words), by_hand, rounds, "")
+    paired("MLP VAE: compiled, once it is, over hand-written, not compiled", steady(words), by_hand, rounds, "1.0")
+
+
+def peers(mlp: list[str], rounds: int) -> None:
+    """Ours over other libraries that are installed."""
+    grey = [*mlp, "data.binarise=none"]  # as pythae trains
+    if peer := pythae(grey):
+        paired("MLP VAE on grey values: over pythae's trainer", ours(grey), peer, rounds, "1.2")
+
+
+def times(mlp: list[str], rounds: int) -> None:
+    """Start-up, evaluation, tracking, checkpoints, memory."""
+    root = Path(compose("train", mlp)["data"]["root"]).resolve()
+    quick = command("train", "data=mnist", f"data.root={root}", "trainer.max_steps=1", "metric=[]")
+    first = "command to first training step"
+    timed(first, lambda: seconds([*quick, "logger=csv"], "Training VAE"), rounds, "6 s")
+    timed("`dgm --help`", lambda: seconds(command("--help")), rounds, "0.5 s")
+    timed("evaluation of 10,000 images, 100 samples each", lambda: evaluation(mlp), min(rounds, 3), "")
+    base = statistics.median(seconds([*quick, "logger=csv"]) for _ in range(rounds))
+    timed("W&B per job, offline", lambda: seconds([*quick, "logger=wandb"]) - base, rounds, "")
+    timed("checkpoints, one a minute, MLP VAE: share of the time", lambda: checkpoint_cost(mlp), rounds, "", "%")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    row("peak memory of a training process", f"{peak:.2f} GiB", "", "", "")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the paired runs; more swing on shared cores")
     parser.add_argument("--quick", action="store_true", help="fewer images, two rounds: does it run at all?")
+    parser.add_argument("--only", nargs="+", help="of loops, compiled, peers, pixels, times, sweeps")
     options = parser.parse_args()
-    rounds = 2 if options.quick else options.rounds
+    rounds, n = (2, 2_560) if options.quick else (options.rounds, 60_000)
     torch.set_num_threads(options.threads)
     quiet()
     logging.getLogger("pythae").setLevel(logging.ERROR)
-    n = 2_560 if options.quick else 60_000
     mlp = ["data=mnist", "data.val=0", f"data.limit={n}", "model=vae", "model.latent=20"]
     conv = ["data=mnist", "data.val=0", f"data.limit={n // 4}", "model=conv_vae", "model.latent=20"]
+    parts = {
+        "loops": lambda: loops(mlp, conv, rounds),
+        "compiled": lambda: compiled(mlp, rounds),
+        "peers": lambda: peers(mlp, rounds),
+        "pixels": lambda: pixels(n // 20, rounds),
+        "times": lambda: times(mlp, rounds),
+        "sweeps": lambda: sweeps(4 if options.quick else 16),
+    }
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {rounds} paired runs\n")
     row("what", "ratio or time", "range", "ours / theirs", "target")
     row("---", "---", "---", "---", "---")
-    plain = "optimizer.fused=false"
-    for name, words in (("MLP VAE, batch 128", mlp), ("conv VAE, batch 128", conv)):
-        paired(
-            f"{name}: over a hand-written loop, both fused Adam",
-            ours(words),
-            hand_loop(words, True),
-            rounds,
-            "0.95",
-        )
-        paired(
-            f"{name}: the same, both plain Adam",
-            ours([*words, plain]),
-            hand_loop(words, None),
-            rounds,
-            "0.95",
-        )
-        paired(
-            f"{name}: ours as it is over theirs as torch has it",
-            ours(words),
-            hand_loop(words, None),
-            rounds,
-            "",
-        )
-    paired("MLP VAE: compiled, compilation included, over hand-written, not compiled",
-           ours([*mlp, "compile=true"]), hand_loop(mlp, True), rounds, "")  # fmt: skip
-    paired("MLP VAE: compiled, once it is, over hand-written, not compiled",
-           steady([*mlp, "compile=true"]), hand_loop(mlp, True), rounds, "1.0")  # fmt: skip
-    grey = [*mlp, "data.binarise=none"]  # as pythae trains
-    if peer := pythae(grey):
-        paired("MLP VAE on grey values: over pythae's trainer", ours(grey), peer, rounds, "1.2")
-    pixels(n // 20, rounds)
-    quick = command("train", "data=mnist", f"data.root={Path(compose('train', mlp)['data']['root']).resolve()}",
-                    "trainer.max_steps=1", "metric=[]")  # fmt: skip
-    timed(
-        "command to first training step",
-        lambda: seconds([*quick, "logger=csv"], "Training VAE"),
-        rounds,
-        "6 s",
-    )
-    timed("`dgm --help`", lambda: seconds(command("--help")), rounds, "0.5 s")
-    timed("evaluation of 10,000 images, 100 samples each", lambda: evaluation(mlp), min(rounds, 3), "")
-    base = statistics.median(seconds([*quick, "logger=csv"]) for _ in range(rounds))
-    timed("W&B per job, offline", lambda: seconds([*quick, "logger=wandb"]) - base, rounds, "")
-    timed("checkpoints, one a minute, MLP VAE: share of the time", lambda: checkpoint_cost(mlp), rounds, "", "%")
-    sweeps(4 if options.quick else 16)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    row("peak memory of a training process", f"{peak:.2f} GiB", "", "", "")
+    for name, part in parts.items():
+        if not options.only or name in options.only:
+            part()
 
 
 if __name__ == "__main__":
