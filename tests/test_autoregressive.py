@@ -269,3 +269,17 @@ def test_a_pixelvae_integrated_over_its_code_sums_to_one_and_ignores_it_where_it
     assert (repeated.mean(0) < log_p + 4 * repeated.std(0) / 200**0.5).all() and bound.shape == (64,)
     decoded = m.decode(z[:3, None])
     assert torch.equal(decoded, m.decode(z[:3, None])) and set(decoded.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mixtures_of_logistics_sum_to_one_over_256_levels_and_are_what_is_scored(channels):
+    torch.manual_seed(0)
+    mixture = LogisticMixture(components=5)
+    output = 2 * torch.randn(4, mixture.outputs(channels), 1, 1, dtype=torch.double)
+    pixel = torch.randint(0, 256, (4, channels, 1, 1)).double() / 255
+    total = torch.zeros(4, dtype=torch.double)
+    for c in range(channels):
+        log_p = mixture.conditional(output[:, :, 0, 0], pixel[:, :, 0, 0], c)
+        assert torch.allclose(log_p.exp().sum(1), torch.ones(4).double(), atol=1e-10)
+        total += log_p.gather(1, (pixel[:, c, 0, 0] * 255).round().long()[:, None])[:, 0]
+    assert torch.allclose(mixture.log_prob(pixel, output), total, atol=1e-9)

@@ -1,6 +1,7 @@
 """Every figure of the configuration tree is drawn by the user's command; its numbers hold known facts."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from dgm.cli.figure import opened
 from dgm.cli.main import run
 from dgm.configs import folder
 from dgm.figures import interpolation
+from dgm.figures.blur import spectrum
 from dgm.figures.bottleneck import fit_pca
 from dgm.figures.manifold import coverage, neighbour_distance
+from dgm.figures.neighbours import copying, nearest
 from dgm.figures.reading import Images, spread
 from dgm.figures.samples import draw as draw_samples
 from dgm.figures.traversal import pixel_change
@@ -32,7 +35,7 @@ TINY = [
     "metric.likelihood.samples=2",
 ]
 TINY += ["trainer.max_epochs=2", "model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
-MANY = {"bottleneck": "autoencoders", "rate_distortion": "betas", "completeness": "betas"}
+MANY = {"blur": "betas", "bottleneck": "autoencoders", "rate_distortion": "betas", "completeness": "betas"}
 PIXELS = ("completions", "generation", "sampling_time", "shuffled")
 WORDS = {"sampling_time": ["figure.sizes=[4,8]", "figure.n=3", "figure.passes=1"]}
 WORDS |= {"receptive_field": ["figure.row=6", "figure.column=1"]}
@@ -309,3 +312,29 @@ def test_completions_keep_what_is_given_and_the_ladder_holds_what_runs_measured(
 def test_shuffled_pixels_are_less_likely(drawn):
     numbers = drawn("shuffled")[1]
     assert numbers["nats_one_permutation"] > numbers["nats_images"] + 1
+
+
+def test_blurred_images_have_less_power_where_frequencies_are_high():
+    sharp = torch.rand(50, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1)
+    one, other = spectrum(sharp), spectrum(smooth)
+    assert (other[4:] < 0.5 * one[4:]).all()
+    assert one[1:].std() / one[1:].mean() < 0.2  # noise is white: 1/12 at each frequency
+    assert one[1:].mean().item() == pytest.approx(1 / 12, rel=0.05)
+
+
+def test_a_copier_is_flagged_and_an_honest_model_is_not():
+    generator = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=generator)
+    mix = draw(8, 64)
+    train, test, honest = ((draw(n, 8) @ mix).view(n, 1, 8, 8) for n in (2000, 300, 300))
+    noisy = train[:300] + 0.05 * draw(300, 1, 8, 8)
+    shifted = torch.roll(train[:300], 1, 3)
+    held, index = nearest(test, train)
+    assert held[7].item() == pytest.approx(min(
+        (torch.roll(test[7], (y, x), (1, 2)) - one).norm().item()
+        for one in train[index[7]][None] for y in (-1, 0, 1) for x in (-1, 0, 1)
+    ), rel=1e-4)  # fmt: skip
+    assert copying(nearest(noisy, train)[0], held) < 1e-6
+    assert copying(nearest(shifted, train)[0], held) < 1e-6  # which distances without shifts would miss
+    assert copying(nearest(honest, train)[0], held) > 1e-3
