@@ -58,6 +58,8 @@ def named(run: Run) -> str:
     chosen = [f"{network[key]}{word}" for key, word in words.items() if key in network]
     if "hidden" in network:
         chosen.append(" x ".join(map(str, network["hidden"])) or "no hidden layer (FVSBN)")
+    if network.get("direct"):
+        chosen.append("direct")
     if "latent" in model:
         chosen.append(f"{model['latent']} latents")
     return f"{name}, {', '.join(chosen)}" if chosen else name
