@@ -130,6 +130,8 @@ def test_training_is_the_algorithm_written_by_hand():
         players[0].step()
     trained = run.model().state_dict()
     assert trained["step"] == 3
+    model.compile_hot()
+    assert list(model.state_dict()) == list(trained)  # compiled or not, a checkpoint is the same
     for name, weight in model.state_dict().items():
         assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
 

@@ -189,7 +189,7 @@ def fit(run: Run, config: Config) -> None:
     seed_all(config["seed"], 1)
     model = build(config["model"], "model")
     if config["compile"]:
-        model.objective = torch.compile(model.objective)
+        model.compile_hot()
     table, last = Table(run.path("metrics.csv")), run.path("checkpoints", "last.ckpt")
     loggers = [table, *trackers(run, config)]
     progress = Progress(config["progress"], run.note)

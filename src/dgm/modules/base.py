@@ -108,6 +108,10 @@ class Model(pl.LightningModule):
         """What the objective takes of a batch."""
         return (inputs(batch), batch["label"]) if self.classes else (inputs(batch),)
 
+    def compile_hot(self) -> None:
+        """Compile what every update runs."""
+        self.objective = torch.compile(self.objective)
+
     def setup(self, stage: str) -> None:
         """Learn how often to log, and the size of the training set, which some objectives need."""
         self.log_every = getattr(self.trainer, "log_every_n_steps", self.log_every)

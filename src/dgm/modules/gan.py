@@ -60,6 +60,17 @@ class GAN(Model):
         self.penalty, self.penalty_every, self.clip = penalty, penalty_every, clip
         self.automatic_optimization = False
 
+    def setup(self, stage: str) -> None:
+        """Errors: ValueError for half precision that needs its losses scaled, which a game's two would not be."""
+        super().setup(stage)
+        if str(self.trainer.precision) == "16-mixed":
+            raise ValueError("trainer.precision=16-mixed: losses of a game are not scaled; take bf16-mixed")
+
+    def compile_hot(self) -> None:
+        """Both players."""
+        self.generator.compile()
+        self.critic.compile()
+
     @property
     def batches(self) -> int:
         """Batches of data that one update takes."""
@@ -69,7 +80,8 @@ class GAN(Model):
         """k steps of the critic, then one of the generator, by whose optimizer Lightning counts."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
         for step, (x, h) in enumerate(self.parts(batch)):
-            fake = self.generate(len(x), h).detach()
+            with torch.no_grad():
+                fake = self.generate(len(x), h)
             judge = partial(self.critic, h=h)
             real_logits, fake_logits = judge(x), judge(fake)
             critic_loss = self.loss(real_logits, fake_logits)["critic"].mean()
