@@ -51,6 +51,12 @@ def test_only_the_named_parts_are_averaged():
     assert module["generator"].weight.item() < 20
 
 
+def test_averaging_of_what_has_no_weights_is_refused(train, capsys):
+    assert train("callbacks=[default,ema]", "callbacks.ema.parts=[generator]") == 1
+    err = capsys.readouterr().err
+    assert "callbacks.ema.parts=['generator']" in err and "decoder, encoder" in err and "Traceback" not in err
+
+
 def test_what_is_evaluated_of_an_averaged_run_is_the_average(train):
     assert train("callbacks=[default,ema]", "callbacks.ema.decay=0.9", "data.val=0") == 0
     (run,) = find("outputs")

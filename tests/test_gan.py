@@ -14,6 +14,7 @@ from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build, folder
 from dgm.data import digits
+from dgm.data.density import Moons
 from dgm.data.loading import Order
 from dgm.data.sets import Arrays
 from dgm.images import unit
@@ -21,6 +22,7 @@ from dgm.losses import adversarial, penalties
 from dgm.metrics.agreement import LabelAgreement
 from dgm.metrics.modes import covered, wasserstein_1
 from dgm.modules.gan import GAN, judged
+from dgm.nn import augment, sngan
 from dgm.nn.dcgan import Critic, Generator
 from dgm.nn.mlp import Critic as Flat
 from dgm.nn.mlp import Decoder
@@ -169,21 +171,21 @@ def test_two_processes_train_as_one_whose_gradients_are_averaged():
         assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
 
 
-@pytest.mark.parametrize("name", ["gan", "dcgan"])
+@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan"])
 def test_labels_reach_both_players(name):
-    size = "width=4" if name == "dcgan" else "hidden=[16]"
+    size = "hidden=[16]" if name == "gan" else "width=4"
     sizes = [f"model.{player}.{size}" for player in ("generator", "critic")]
     config = compose("train", [f"model={name}", "model.conditional=true", "model.latent=4", *sizes])
     torch.manual_seed(0)
     m = build(config["model"]).eval()
     z, x, label = torch.randn(6, 4), torch.rand(6, 1, 8, 8), torch.arange(6)
     assert not torch.equal(m.decode(z, label), m.decode(z, label + 1))
-    logits = m.critic(x, m.condition(label))
-    assert logits.shape == (6,) and not torch.allclose(logits, m.critic(x, m.condition(label + 1)))
+    logits = m.logits(x, label)
+    assert logits.shape == (6,) and not torch.allclose(logits, m.logits(x, label + 1))
     batch = {"image": torch.zeros(10, 1, 8, 8, dtype=torch.uint8), "label": torch.arange(10)}
     m.critic_steps = 2
-    (x, h), (_x, later) = m.parts(batch)
-    assert len(x) == 5 and h.argmax(1).tolist() == [0, 1, 2, 3, 4] and later.argmax(1).tolist() == [5, 6, 7, 8, 9]
+    (x, first), (_x, later) = m.parts(batch)
+    assert len(x) == 5 and first.tolist() == [0, 1, 2, 3, 4] and later.tolist() == [5, 6, 7, 8, 9]
     assert m.sample(3, torch.Generator().manual_seed(0)).shape == (3, 1, 8, 8)
 
 
@@ -264,6 +266,8 @@ BAD = [
     (["experiment=ring_gan", "metric=[fid]"], "has points"),
     (["experiment=ring_gan", "model.conditional=true"], "conditional=true"),
     (["loss=elbo"], "cannot meet GAN"),
+    (["model.auxiliary=1"], "model.conditional=true"),
+    (["experiment=ring_gan", "model.latent=3", "model.prior={_target_: dgm.data.density.Moons}"], "model.latent=2"),
     (["model=vae", "loss=hinge"], "cannot meet VAE"),
     (["model=dcgan", "data.shape=[1,6,6]"], "8 x 8"),
 ]
@@ -319,6 +323,12 @@ class Planted(nn.Module):
 
     def sample(self, n, generator):
         return 0.5 + self.spread * torch.rand(n, 1, 8, 8, generator=generator)
+
+    def given(self, batch):
+        return (unit(batch["image"]),)
+
+    def logits(self, x, label):
+        return self.critic(x)
 
     def record(self, values):
         self.logged.append(values)
@@ -377,3 +387,121 @@ def test_labels_that_are_obeyed_and_such_that_are_not(tmp_path):
     assert obedient["label_accuracy_shuffled"] < 0.25
     with pytest.raises(TypeError, match="conditional"):
         metric.refuse(nn.Linear(1, 1), data)
+
+
+@pytest.mark.parametrize("shape", [[1, 8, 8], [3, 9, 11], [1, 28, 28], [3, 32, 32], [2, 64, 64]], ids=str)
+def test_the_residual_pair_reaches_any_size(shape):
+    torch.manual_seed(0)
+    generator, critic = sngan.Generator(shape, 5, width=4), sngan.Critic(shape, width=4)
+    images = generator(torch.randn(3, 5))
+    assert images.shape == (3, *shape) and images.min() >= 0 and images.max() <= 1
+    assert critic(images).shape == (3,)
+
+
+def test_the_residual_pair_is_the_published_one_at_32_pixels():
+    generator, critic = sngan.Generator([3, 32, 32], 128), sngan.Critic([3, 32, 32])
+    # Miyato et al. (2018), table 4, counted by hand: 3 x 3 convolutions of a block, its shortcut, norms of two values
+    block = 2 * (256 * 256 * 9 + 256) + 256 * 256 + 256 + 4 * 256
+    assert count(generator) == 128 * 4096 + 4096 + 3 * block + 512 + 256 * 3 * 9 + 3
+    plain = 2 * (128 * 128 * 9 + 128)
+    down = plain + 128 * 128 + 128
+    first = (3 * 128 * 9 + 128) + (128 * 128 * 9 + 128) + 3 * 128 + 128
+    assert count(critic) == first + down + 2 * plain + 128 + 1
+    assert [block.down for block in critic.blocks] == [True, True, False, False]
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_conditional_normalisation_scales_each_class_by_its_own():
+    norm = sngan.ConditionalNorm(2, 3)
+    with torch.no_grad():
+        norm.scale.weight.copy_(torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
+        norm.shift.weight.copy_(torch.tensor([[0.0, 0, 1], [0, 0, -1]]))
+    x = torch.randn(6, 2, 4, 4)
+    label = torch.tensor([0, 1, 2, 2, 1, 0])
+    plain = nn.functional.batch_norm(x, None, None, training=True)
+    expected = plain * norm.scale.weight.T[label][..., None, None] + norm.shift.weight.T[label][..., None, None]
+    assert torch.allclose(norm(x, nn.functional.one_hot(label, 3).float()), expected, atol=1e-5)
+
+
+def test_augmentation_moves_and_cuts_by_whole_pixels():
+    x = torch.arange(1.0, 26).view(1, 1, 5, 5).expand(3, 2, 5, 5)
+    by = torch.tensor([1, 0, -2]).view(3, 1, 1, 1)
+    shifted = augment.moved(x, by, -by)
+    assert torch.equal(shifted[0, 0, 1:, :4], x[0, 0, :4, 1:]) and shifted[0, :, 0].abs().sum() == 0
+    assert torch.equal(shifted[1], x[1])
+    assert torch.equal(shifted[2, 1, :3, 2:], x[2, 1, 2:, :3]) and shifted[2, 1, 3:].abs().sum() == 0
+    hole = augment.cut(torch.ones(2, 1, 6, 6), 0.5, *2 * [torch.tensor([0.5, 0.0]).view(2, 1, 1, 1)])
+    assert (hole[0] == 0).sum() == 9 and hole[0, 0, 2:5, 2:5].sum() == 0
+    assert hole[1, 0, :2, :2].sum() == 0 and (hole[1] == 0).sum() == 4  # half of it lies outside
+    flat = augment.recoloured(x, *(torch.tensor(v).view(1, 1, 1, 1) for v in (0.25, 0.0, 1.0)))
+    assert torch.allclose(flat, x + 0.25)  # both colours alike: saturation changes nothing
+    assert torch.allclose(augment.recoloured(x, by * 0.0, by * 0.0, by * 0.0), x.mean((1, 2, 3), keepdim=True))
+
+
+def test_augmentation_differs_between_images_and_lets_gradients_through():
+    torch.manual_seed(0)
+    change = augment.DiffAugment()
+    x = torch.rand(1, 1, 8, 8).expand(6, 1, 8, 8).clone().requires_grad_()
+    changed = change(x)
+    assert changed.flatten(1).unique(dim=0).shape[0] == 6
+    (gradient,) = torch.autograd.grad(changed.sum(), x)
+    assert gradient.isfinite().all() and (gradient != 0).any(1).flatten(1).any(1).all()
+    none = augment.DiffAugment(colour=False, translation=0, cutout=0)
+    assert torch.allclose(none(x), x)
+    with pytest.raises(ValueError, match="points"):
+        change(torch.rand(3, 2))
+
+
+def test_what_the_critic_sees_is_augmented_and_the_generator_is_not():
+    m = build(compose("train", [*TINY, "model/augment=diff"])["model"])
+    x = torch.rand(6, 1, 8, 8)
+    m.augment = Negative()
+    assert torch.equal(m.logits(x), m.critic(1 - x))
+    z = torch.randn(2, 4)
+    assert torch.equal(m.decode(z), m.generator(z))
+
+
+class Negative(nn.Module):
+    """1 - x."""
+
+    def forward(self, x):
+        return 1 - x
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan"])
+def test_an_auxiliary_classifier_is_paid_for_by_both(name):
+    size = "hidden=[16]" if name == "gan" else "width=4"
+    sizes = [f"model.{player}.{size}" for player in ("generator", "critic")]
+    words = [f"model={name}", "model.conditional=true", "model.latent=4", "model.auxiliary=0.5", *sizes]
+    torch.manual_seed(0)
+    m = build(compose("train", words)["model"]).eval()
+    x, label = torch.rand(6, 1, 8, 8), torch.arange(6)
+    logits, error = m.judge(x, label)
+    said = m.critic(x)
+    assert said.shape == (6, 11) and torch.allclose(logits, said[:, 0])
+    expected = -0.5 * said[:, 1:].log_softmax(1)[torch.arange(6), label]
+    assert torch.allclose(error, expected)
+
+
+def test_each_player_has_its_own_schedule_and_bound_of_the_gradient():
+    words = ["model.clip_norm=0.5", "+scheduler@model.critic_scheduler=cosine", "trainer.max_epochs=4"]
+    m = build(compose("train", [*TINY, *words])["model"])
+    (_generator, critic), (only,) = m.configure_optimizers()
+    assert only.optimizer is critic and only.T_max == 4
+    m._trainer = SimpleNamespace(world_size=1)
+    optimizer = torch.optim.SGD(m.generator.parameters(), 1.0)
+    before = [p.detach().clone() for p in m.generator.parameters()]
+    m.descend(m.generator, 1e4 * m.critic(m.generate(8)).mean(), optimizer, m.clip_norm)
+    moved = torch.stack([(p - b).norm() for p, b in zip(m.generator.parameters(), before, strict=True)]).norm()
+    assert moved.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_a_prior_may_be_a_data_set():
+    words = ["experiment=ring_gan", "model.prior={_target_: dgm.data.density.Moons}"]
+    m = build(compose("train", words)["model"])
+    once, again = (m.codes(500, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(once, again) and once.shape == (500, 2)
+    assert Moons().log_prob(once).mean() > -2.5  # they are moons

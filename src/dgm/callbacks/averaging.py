@@ -25,11 +25,17 @@ class Averaging(pl.Callback):
         self.other: list[Tensor] = []  # the average, or the trained weights while the average is shown
 
     def setup(self, trainer: pl.Trainer, module: nn.Module, stage: str) -> None:
-        """Start from the initial weights."""
-        for part in self.parts:
-            module.get_submodule(part)
+        """Start from the initial weights. Errors: ValueError for a part that is not there, or has none."""
         chosen = [p for name, p in module.named_parameters() if not self.parts or self._within(name)]
         self.weights = [p for p in chosen if p.requires_grad]
+        names = [name for name, _ in module.named_parameters()]
+        lost = [part for part in self.parts if not any(name.startswith(part + ".") for name in names)]
+        if lost or not self.weights:
+            there = ", ".join(sorted({name.partition(".")[0] for name in names}))
+            raise ValueError(
+                f"callbacks.ema.parts={lost or self.parts}: {type(module).__name__} has no weights there to average; "
+                f"it has {there or 'none'}"
+            )
 
     def _within(self, name: str) -> bool:
         return any(name.startswith(part + ".") for part in self.parts)

@@ -50,9 +50,7 @@ class Health(pl.Callback):
         with torch.no_grad():
             was = module.training
             module.eval()
-            fake = module.sample(self.samples, generator=torch.Generator().manual_seed(module.updates))
-            real = inputs({name: value[: self.samples].to(module.device) for name, value in batch.items()})
-            perfect = bool(module.critic(real).min() > module.critic(fake).max())
+            fake, perfect = self.look(module, batch)
             module.train(was)
         share = diversity(fake) / max(self.wanted, 1e-12)
         norms = {name: gradient_norm(getattr(module, name)) for name in ("generator", "critic")}
@@ -62,6 +60,15 @@ class Health(pl.Callback):
         values |= {"diversity": share, **{name: float(yes) for name, yes in found.items()}}
         module.record({f"health/{name}": value for name, value in values.items()})
         self.tell(module.updates, found, share)
+
+    def look(self, module: Any, batch: Any) -> tuple[Tensor, bool]:
+        """Samples [N, *E], of a conditional model with the labels of real images; does the critic know each of both?"""
+        real, label = (*module.given({name: v[: self.samples].to(module.device) for name, v in batch.items()}), None)[
+            :2
+        ]
+        of = {} if label is None else {"label": label}
+        fake = module.sample(len(real), generator=torch.Generator().manual_seed(module.updates), **of)
+        return fake, bool(module.logits(real, label).min() > module.logits(fake, label).max())
 
     def tell(self, update: int, found: dict[str, bool], share: float) -> None:
         """Say what is new."""

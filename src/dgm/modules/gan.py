@@ -1,11 +1,11 @@
 """Generative adversarial networks: any generator, critic, game and penalty.
 
-Shapes: B batch, N samples, Z latent dimensions, *E event.
+Shapes: B batch, N samples, Z latent dimensions, K classes, *E event.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed
@@ -23,12 +23,25 @@ from dgm.modules.base import Batch, MakeOptimizer, MakeScheduler, Model, conditi
 Penalty = Callable[[Critic, Tensor, Tensor], Tensor]
 
 
+@runtime_checkable
+class Prior(Protocol):
+    """What the generator transforms."""
+
+    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """-> [N, Z]."""
+        ...
+
+
 class GAN(Model):
     """Goodfellow et al. (2014), algorithm 1.
 
     critic_steps: k, each on a batch of its own, so an update, an epoch and a budget count generator updates.
-    critic_lr: where it differs from the generator's (TTUR, Heusel et al., 2017). penalty_every: lazily, at that many
-    times its weight (Karras et al., 2020, sec. 3.1). clip: bound of the critic's weights (Arjovsky et al., 2017).
+    critic_lr, critic_scheduler: where they differ from the generator's (TTUR, Heusel et al., 2017). penalty_every:
+    lazily, at that many times its weight (Karras et al., 2020, sec. 3.1). clip: bound of the critic's weights
+    (Arjovsky et al., 2017). clip_norm, critic_clip_norm: bounds of the norms of both players' gradients. prior: a
+    standard normal of `latent` dimensions, or what draws codes of as many. augment: what is done to all that the critic
+    sees (Zhao et al., 2020). auxiliary: above 0, the critic is not told the label but must guess it, and both players
+    pay so many times what it errs by (Odena et al., 2017, eq. 2 and 3).
     """
 
     def __init__(
@@ -43,13 +56,24 @@ class GAN(Model):
         penalty: Penalty | None = None,
         penalty_every: Annotated[int, Ge(1)] = 1,
         clip: Annotated[float, Gt(0)] | None = None,
+        clip_norm: Annotated[float, Gt(0)] | None = None,
+        critic_clip_norm: Annotated[float, Gt(0)] | None = None,
+        prior: Prior | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        auxiliary: Annotated[float, Ge(0)] = 0.0,
         scheduler: MakeScheduler | None = None,
+        critic_scheduler: MakeScheduler | None = None,
         classes: Annotated[int, Ge(0)] = 0,
         conditional: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
         self.classes = conditioned(classes, conditional)
-        self.generator, self.critic = generator(condition=self.classes), critic(condition=self.classes)
+        if auxiliary and not self.classes:
+            raise ValueError(f"auxiliary={auxiliary}: there are no labels to guess; set model.conditional=true")
+        if prior is not None and (drawn := prior.sample(1, None).shape[1]) != latent:
+            raise ValueError(f"latent={latent}: the prior draws codes of {drawn} dimensions; set model.latent={drawn}")
+        self.generator = generator(condition=self.classes)
+        self.critic = critic(guesses=self.classes) if auxiliary else critic(condition=self.classes)
         if penalty is not None and any(isinstance(layer, _BatchNorm) for layer in self.critic.modules()):
             raise ValueError(
                 "penalty: a gradient of one image's logit has no meaning where the critic's batch normalisation "
@@ -58,13 +82,21 @@ class GAN(Model):
         self.loss, self.latent = loss, latent
         self.critic_steps, self.critic_lr = critic_steps, critic_lr
         self.penalty, self.penalty_every, self.clip = penalty, penalty_every, clip
+        self.clip_norm, self.critic_clip_norm = clip_norm, critic_clip_norm
+        self.prior, self.augment, self.auxiliary = prior, augment, auxiliary
+        self.make_critic_scheduler = critic_scheduler or scheduler
         self.automatic_optimization = False
 
     def setup(self, stage: str) -> None:
-        """Errors: ValueError for half precision that needs its losses scaled, which a game's two would not be."""
+        """Errors: ValueError for what the trainer cannot do for two players."""
         super().setup(stage)
         if str(self.trainer.precision) == "16-mixed":
             raise ValueError("trainer.precision=16-mixed: losses of a game are not scaled; take bf16-mixed")
+        if limit := getattr(self.trainer, "gradient_clip_val", None):
+            raise ValueError(
+                f"trainer.gradient_clip_val={limit}: a game has two gradients; set model.clip_norm for the "
+                "generator's and model.critic_clip_norm for the critic's"
+            )
 
     def compile_hot(self) -> None:
         """Both players."""
@@ -79,18 +111,17 @@ class GAN(Model):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """k steps of the critic, then one of the generator, by whose optimizer Lightning counts."""
         generator, critic = self.optimizers()  # type: ignore[attr-defined]
-        for step, (x, h) in enumerate(self.parts(batch)):
+        for step, (x, label) in enumerate(self.parts(batch)):
             with torch.no_grad():
-                fake = self.generate(len(x), h)
-            judge = partial(self.critic, h=h)
-            real_logits, fake_logits = judge(x), judge(fake)
-            critic_loss = self.loss(real_logits, fake_logits)["critic"].mean()
-            penalty = self.penalise(judge, x, fake, self.updates * self.critic_steps + step)
-            self.descend(self.critic, critic_loss + penalty, critic.optimizer)
+                fake = self.generate(len(x), label)
+            (real_logits, real_error), (fake_logits, fake_error) = self.judge(x, label), self.judge(fake, label)
+            critic_loss = (self.loss(real_logits, fake_logits)["critic"] + real_error + fake_error).mean()
+            penalty = self.penalise(partial(self.logits, label=label), x, fake, self.updates * self.critic_steps + step)
+            self.descend(self.critic, critic_loss + penalty, critic.optimizer, self.critic_clip_norm)
             self.constrain()
-        logits = judge(self.generate(len(x), h))
-        loss = self.loss(real_logits.detach(), logits)["generator"].mean()
-        self.descend(self.generator, loss, generator)
+        logits, error = self.judge(self.generate(len(x), label), label)
+        loss = (self.loss(real_logits.detach(), logits)["generator"] + error).mean()
+        self.descend(self.generator, loss, generator, self.clip_norm)
         if (self.updates + 1) % self.log_every == 0:
             self.record({
                 "train/critic": critic_loss.item(), "train/penalty": penalty.item(), "train/generator": loss.item(),
@@ -101,18 +132,39 @@ class GAN(Model):
         return critic_loss.detach() + loss.detach()
 
     def parts(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
-        """The critic's k batches, with their conditions [B, K]."""
+        """The critic's k batches, with their labels [B]."""
         x, *label = self.given(batch)
         labels = label[0].chunk(self.critic_steps) if label else [None] * self.critic_steps
-        return [(part, self.condition(one)) for part, one in zip(x.chunk(self.critic_steps), labels, strict=False)]
+        return list(zip(x.chunk(self.critic_steps), labels, strict=False))
+
+    def judge(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B, *E] -> logits [B], and what guesses of the labels cost [B]."""
+        seen = x if self.augment is None else self.augment(x)
+        if not self.auxiliary or label is None:
+            logits = self.critic(seen, self.condition(label))
+            return logits, torch.zeros_like(logits)
+        said = self.critic(seen)
+        return said[:, 0], self.auxiliary * F.cross_entropy(said[:, 1:], label, reduction="none")
+
+    def logits(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """[B, *E] -> [B], high where the critic takes an image for real."""
+        return self.judge(x, label)[0]
 
     def condition(self, label: Tensor | None) -> Tensor | None:
         """Labels [B] as the networks take them: one-hot, [B, K]."""
         return None if label is None else F.one_hot(label, self.classes).float()
 
-    def generate(self, n: int, h: Tensor | None = None) -> Tensor:
+    def codes(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the prior: -> [N, Z]; by a generator on the CPU, or by the device's own."""
+        if self.prior is not None:
+            return self.prior.sample(n, generator).to(self.device)
+        if generator is None:
+            return torch.randn(n, self.latent, device=self.device)
+        return torch.randn(n, self.latent, generator=generator).to(self.device)
+
+    def generate(self, n: int, label: Tensor | None = None) -> Tensor:
         """Images of n draws of the prior: -> [N, *E]."""
-        return self.generator(torch.randn(n, self.latent, device=self.device), h)
+        return self.generator(self.codes(n), self.condition(label))
 
     def penalise(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
         """The penalty of this critic step, mean over the batch."""
@@ -120,13 +172,17 @@ class GAN(Model):
             return torch.zeros((), device=self.device)
         return self.penalty_every * self.penalty(critic, real, fake).mean()
 
-    def descend(self, player: nn.Module, loss: Tensor, optimizer: Optimizer | LightningOptimizer) -> None:
-        """One step of one player; the other's gradients are not computed."""
+    def descend(
+        self, player: nn.Module, loss: Tensor, optimizer: Optimizer | LightningOptimizer, limit: float | None = None
+    ) -> None:
+        """One step of one player, by a gradient no longer than `limit`; the other's gradients are not computed."""
         optimizer.zero_grad()
         weights = [p for p in player.parameters() if p.requires_grad]
         loss.backward(inputs=weights)
         if self.trainer.world_size > 1:
             average([p.grad for p in weights if p.grad is not None])
+        if limit is not None:
+            nn.utils.clip_grad_norm_(weights, limit)
         optimizer.step()
 
     @torch.no_grad()
@@ -138,15 +194,15 @@ class GAN(Model):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """How the critic judges validation images and new samples."""
-        x, *label = self.given(batch)
-        h = self.condition(*label) if label else None
-        values = judged(self.critic(x, h), self.critic(self.generate(len(x), h), h))
+        x, *labels = self.given(batch)
+        label = labels[0] if labels else None
+        values = judged(self.logits(x, label), self.logits(self.generate(len(x), label), label))
         named = {f"val/{name}": value for name, value in values.items()}
         self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(x))
 
     def sample(self, n: int, generator: torch.Generator | None = None, label: Tensor | None = None) -> Tensor:
         """Images of n draws of the prior: -> [N, *E]; where labels [N] are wanted and not given, they are drawn."""
-        z = torch.randn(n, self.latent, generator=generator).to(self.device)
+        z = self.codes(n, generator)
         if self.classes and label is None:
             label = torch.randint(self.classes, (n,), generator=generator).to(self.device)
         return self.decode(z, label)
@@ -160,11 +216,14 @@ class GAN(Model):
         """The same optimizer for both, with the critic's own rate; schedules, where there are any, per epoch."""
         own = {} if self.critic_lr is None else {"lr": self.critic_lr}
         both = [self.make_optimizer(self.generator.parameters()), self.make_optimizer(self.critic.parameters(), **own)]
-        return (both, [self.make_scheduler(one) for one in both]) if self.make_scheduler else both
+        makers = (self.make_scheduler, self.make_critic_scheduler)
+        schedules = [make(one) for make, one in zip(makers, both, strict=True) if make is not None]
+        return (both, schedules) if schedules else both
 
     def on_train_epoch_end(self) -> None:
         """Lightning leaves schedules to us."""
-        for schedule in self.lr_schedulers() or []:  # type: ignore[union-attr]
+        schedules: Any = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
             schedule.step()
 
 

@@ -67,7 +67,7 @@ class Critic(nn.Module):
     """Radford et al. (2016): convolutions of stride 2, leaky ReLU, no normalisation of the first; one logit.
 
     `spectral` normalises every layer's largest singular value instead (Miyato et al., 2018). A condition is projected
-    on the features (Miyato & Koyama, 2018, eq. 3).
+    on the features (Miyato & Koyama, 2018, eq. 3). With `guesses` of labels there are so many logits more.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Critic(nn.Module):
         spectral: bool = False,
         slope: Annotated[float, Ge(0)] = 0.2,
         condition: Annotated[int, Ge(0)] = 0,
+        guesses: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else _as_it_is
@@ -90,13 +91,13 @@ class Critic(nn.Module):
             before = after
         features = before * math.prod(sizes[-1])
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.last = wrap(nn.Linear(features, 1).apply(small_weights))
+        self.last = wrap(nn.Linear(features, 1 + guesses).apply(small_weights))
         self.projection = wrap(nn.Linear(condition, features).apply(small_weights)) if condition else None
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: images in 0..1 [B, C, H, W], h: [B, E] -> logits [B]."""
+        """x: images in 0..1 [B, C, H, W], h: [B, E] -> logits [B], or [B, 1 + guesses]."""
         features = self.layers(signed(x))
-        logits = self.last(features)[:, 0]
+        logits = self.last(features).squeeze(1)
         return logits if self.projection is None else logits + (self.projection(h) * features).sum(1)
 
 

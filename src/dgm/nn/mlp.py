@@ -72,7 +72,10 @@ class Decoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """x: [B, *shape] -> one logit each, [B]. A condition is put beside x (Mirza & Osindero, 2014)."""
+    """x: [B, *shape] -> one logit each, [B]. A condition is put beside x (Mirza & Osindero, 2014).
+
+    With `guesses` of labels: -> [B, 1 + guesses].
+    """
 
     def __init__(
         self,
@@ -80,11 +83,12 @@ class Critic(nn.Module):
         hidden: list[Size],
         slope: Annotated[float, Ge(0)] = 0.2,
         condition: Annotated[int, Ge(0)] = 0,
+        guesses: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
-        self.layers = mlp([math.prod(shape) + condition, *hidden, 1], partial(nn.LeakyReLU, slope))
+        self.layers = mlp([math.prod(shape) + condition, *hidden, 1 + guesses], partial(nn.LeakyReLU, slope))
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: [B, *shape], h: [B, E] -> [B]."""
+        """x: [B, *shape], h: [B, E] -> [B], or [B, 1 + guesses]."""
         flat = x.flatten(1)
-        return self.layers(flat if h is None else torch.cat([flat, h], 1))[:, 0]
+        return self.layers(flat if h is None else torch.cat([flat, h], 1)).squeeze(1)
