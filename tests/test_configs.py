@@ -41,6 +41,7 @@ SMALL = {
     "dcgan": ["model.generator.width=4", "model.critic.width=4"],
     "lsgan": ["model.generator.width=4", "model.critic.width=4"],
     "wgan": ["model.generator.width=4", "model.critic.width=4"],
+    "sngan": ["model.generator.width=4", "model.critic.width=4"],
     "gan": ["model.generator.hidden=[8]", "model.critic.hidden=[8]"],
     "wavenet": ["data.shape=[1,1,64]", "model.network.layers=3", "model.network.cycles=1"],
     "pixelcnnpp": ["model.network.width=4", "model.network.blocks=1", "model.network.levels=2"],

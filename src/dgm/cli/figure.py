@@ -19,9 +19,11 @@ from dgm.files import write
 from dgm.runs import Run, find, write_json
 
 Format = Literal["png", "pdf", "svg"]
+FRAME = 120  # milliseconds of an animation
 HELP = """\
 dgm figure figure=NAME run=RUN [out=FOLDER] [format=png|pdf|svg] [figure.KEY=VALUE ...]
-Writes NAME.png and NAME.json, the numbers behind it, to RUN/figures or to FOLDER. NAME is one of
+Writes NAME.png and NAME.json, the numbers behind it, to RUN/figures or to FOLDER. Where a figure is there to prove
+something that its numbers do not bear out, it says so and the exit code is 1. NAME is one of
 
 """
 
@@ -36,17 +38,21 @@ def command(arguments: list[str]) -> int:
     config = plain(composed)
     check(figure, config)
     make = build(config["figure"], "figure")
-    drawing = make(opened(make, config["run"]))
-    target = Path(config["out"] or Path(config["run"]) / "figures")
-    for path in save(drawing, target, composed.hydra.runtime.choices["figure"], config["format"]):
+    name = composed.hydra.runtime.choices["figure"]
+    drawing = make(*opened(make, config["run"], name))
+    target = Path(config["out"] or Path(config["run"] or "outputs") / "figures")
+    for path in save(drawing, target, name, config["format"]):
         print(path)
     show_numbers(drawing.numbers)
+    broken = [claim.words for claim in drawing.claims if not claim.holds]
+    if broken:
+        raise ConfigError(f"figure={name}: what it should show does not hold here: {'; '.join(broken)}")
     return 0
 
 
 def figure(
     *,
-    run: Annotated[str, MinLen(1)],
+    run: Annotated[str, MinLen(1)] | None,
     figure: Callable[..., Drawing],
     out: str | None,
     format: Format,
@@ -71,26 +77,37 @@ def choices() -> list[str]:
     return [f"  {path.stem:16} {path.read_text().partition(chr(10))[0].lstrip('# ')}" for path in paths]
 
 
-def opened(draw: Callable[..., Any], path: str) -> Run | list[Run]:
-    """A run, or all finished runs of a folder, as the annotation of the first parameter of `draw` says."""
+def opened(draw: Callable[..., Any], path: str | None, name: str) -> tuple[()] | tuple[Run | list[Run]]:
+    """A run, or all finished runs of a folder, or nothing, as the annotation of the first parameter of `draw` says."""
     function = draw.func if isinstance(draw, partial) else draw
-    first = next(iter(inspect.signature(function).parameters))
-    if typing.get_type_hints(function).get(first) is Run:
-        return Run.open(path)
+    first = next(iter(inspect.signature(function).parameters), "")
+    kind = typing.get_type_hints(function).get(first)
+    if kind not in (Run, list[Run]):
+        return ()
+    if path is None:
+        raise ConfigError(f"figure={name}: it draws {'a run' if kind is Run else 'runs'}; give run=FOLDER")
+    if kind is Run:
+        return (Run.open(path),)
     done = [run for run in find(path) if run.state == "done"]
     if not done:
         raise ConfigError(f"run={path}: no run in it is done; let them finish first")
-    return done
+    return (done,)
 
 
-def save(drawing: Drawing, target: Path, name: str, format: Format = "png") -> tuple[Path, Path]:
-    """Write the picture and its numbers, each whole or not at all: -> their paths."""
-    picture, numbers = target / f"{name}.{format}", target / f"{name}.json"
+def save(drawing: Drawing, target: Path, name: str, format: Format = "png") -> list[Path]:
+    """Write the picture, its animation where there is one, and its numbers, each whole or not at all: -> their paths."""
+    picture, moving, numbers = (target / f"{name}.{ending}" for ending in (format, "gif", "json"))
     held = io.BytesIO()
     drawing.figure.savefig(held, format=format)
     write(picture, held.getvalue())
-    write_json(numbers, drawing.numbers)
-    return picture, numbers
+    if drawing.frames:
+        first, *later = drawing.frames
+        held = io.BytesIO()
+        first.save(held, format="GIF", save_all=True, append_images=later, duration=FRAME, loop=0)
+        write(moving, held.getvalue())
+    claims = [claim._asdict() for claim in drawing.claims]
+    write_json(numbers, drawing.numbers | ({"claims": claims} if claims else {}))
+    return [picture, moving, numbers] if drawing.frames else [picture, numbers]
 
 
 def show_numbers(numbers: Config) -> None:

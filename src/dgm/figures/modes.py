@@ -16,10 +16,7 @@ from dgm.runs import Run
 @torch.no_grad()
 def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 2500, columns: Annotated[int, Ge(1)] = 4) -> Drawing:
     """A panel per configuration, its first seed; modes covered and share of good samples over all its seeds."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        named = [f"{k.rpartition('.')[2]}={v}" for k, v in run.overrides.items() if k in shown(runs)]
-        groups.setdefault(" ".join(named) or "all", []).append(run)
+    groups = groups_of(runs)
     columns = min(columns, len(groups))
     figure = canvas(2.6 * columns + 0.2, 2.8 * -(-len(groups) // columns) + 0.2)
     panels = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).flatten()
@@ -43,6 +40,15 @@ def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 2500, columns: Annotated[in
         axes.remove()
     key = {f"modes {name}": row["modes"]["mean"] for name, row in rows}
     return Drawing(figure, key | {"samples": n, "groups": [{"name": name, **row} for name, row in rows]})
+
+
+def groups_of(runs: list[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but their seed, under the overrides that tell them apart."""
+    told, groups = shown(runs), dict[str, list[Run]]()
+    for run in runs:
+        named = [f"{key.rpartition('.')[2]}={value}" for key, value in run.overrides.items() if key in told]
+        groups.setdefault(" ".join(named) or "all", []).append(run)
+    return groups
 
 
 def shown(runs: list[Run]) -> set[str]:
