@@ -24,9 +24,9 @@ from dgm.figures.samples import draw as draw_samples
 from dgm.figures.traversal import pixel_change
 from dgm.runs import Run, find, write_json
 
-FIGURES = sorted(
-    path.stem for path in (folder() / "figure").glob("*.yaml") if path.stem != "modes"
-)  # tests/test_gan.py
+GAMES = {"generator_losses", "loss_zoo", "mode_counts", "modes", "points_on_a_line", "transformer"}
+GAMES |= {"vector_arithmetic", "wasserstein_lines"}  # tests/test_game_figures.py, tests/test_gan.py
+FIGURES = sorted({path.stem for path in (folder() / "figure").glob("*.yaml")} - GAMES)
 TINY = [
     "data=digits",
     "data.binarise=none",

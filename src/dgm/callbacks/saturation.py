@@ -12,8 +12,8 @@ from dgm.losses import Terms
 
 
 class Saturation(pl.Callback):
-    """After the given numbers of updates: the norm of the gradient of each loss with respect to the generator's weights,
-    and the mean of P(real) that the critic gives to samples, as saturation/NAME (Arjovsky & Bottou, 2017, fig. 2 and 3).
+    """After the given numbers of updates, as saturation/NAME: the norm of each loss's gradient with respect to the
+    generator's weights, and the mean of P(real) that the critic gives to samples (Arjovsky & Bottou, 2017, fig. 2, 3).
     """
 
     def __init__(
@@ -39,12 +39,11 @@ class Saturation(pl.Callback):
         self.look(module)
 
     def look(self, module: Any) -> None:
-        """Measure, by codes of our own."""
+        """Measure, by the same codes each time."""
         if module.updates not in self.updates:
             return
-        z = module.codes(self.samples, torch.Generator().manual_seed(0))
         label = torch.arange(self.samples, device=module.device) % module.classes if module.classes else None
-        logits = module.logits(module.generator(z, module.condition(label)), label)
+        logits = module.logits(module.generate(self.samples, label, torch.Generator().manual_seed(0)), label)
         weights = [p for p in module.generator.parameters() if p.requires_grad]
         values = {"p_real": logits.sigmoid().mean().item()}
         for name, loss in self.losses.items():

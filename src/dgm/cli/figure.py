@@ -95,7 +95,7 @@ def opened(draw: Callable[..., Any], path: str | None, name: str) -> tuple[()] |
 
 
 def save(drawing: Drawing, target: Path, name: str, format: Format = "png") -> list[Path]:
-    """Write the picture, its animation where there is one, and its numbers, each whole or not at all: -> their paths."""
+    """Write the picture, its animation if it has one, and its numbers, each whole or not at all: -> their paths."""
     picture, moving, numbers = (target / f"{name}.{ending}" for ending in (format, "gif", "json"))
     held = io.BytesIO()
     drawing.figure.savefig(held, format=format)

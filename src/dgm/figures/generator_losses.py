@@ -1,5 +1,7 @@
 """Why the generator's loss matters: saturating against non-saturating, in theory and against a trained critic."""
 
+from itertools import pairwise
+
 import torch
 
 from dgm.configs import ConfigError
@@ -15,8 +17,8 @@ FINAL = 500.0  # what the ratio must reach
 def draw(run: Run) -> Drawing:
     """The losses over P(real), their slopes in the critic's logit, and the norms of gradients that a run recorded.
 
-    At P(real) = D the slopes are D and 1 - D: their ratio (1 - D) / D grows without bound as the critic sees through the
-    generator (Goodfellow et al., 2014, sec. 3; Arjovsky & Bottou, 2017, thm. 2.4).
+    At P(real) = D the slopes are D and 1 - D: their ratio (1 - D) / D grows without bound as the critic sees through
+    the generator (Goodfellow et al., 2014, sec. 3; Arjovsky & Bottou, 2017, thm. 2.4).
     """
     rows = recorded(run)
     figure = canvas(10.5, 3.1)
@@ -34,6 +36,7 @@ def draw(run: Run) -> Drawing:
     dress(middle, "Its slope in the logit", "P(real) of a sample")
     dress(right, "Norm of the gradient, generator frozen", "critic steps")
     right.set_yscale("log")
+    right.margins(x=0.16)
     for row in rows:
         place = (row["update"], row["minimax"])
         note = f"x {row['ratio']:,.0f}"
@@ -42,7 +45,7 @@ def draw(run: Run) -> Drawing:
         legend(axes)
         axes.grid(color=FAINT, alpha=0.15)
     ratios = [row["ratio"] for row in rows]
-    grows = all(before < after for before, after in zip(ratios, ratios[1:], strict=False))
+    grows = all(before < after for before, after in pairwise(ratios))
     claims = (
         Claim(f"before training both norms are alike: ratio {ratios[0]:.2f}", 0.5 <= ratios[0] <= 2),
         Claim(f"the ratio grows: {', '.join(f'{r:.3g}' for r in ratios)}", grows),

@@ -1,5 +1,7 @@
 """Paths between two images: linear and spherical in the latent space, and a cross-fade of pixels.
 
+The images are test images, or samples of a model that has no codes for given images.
+
 Shapes: P pairs, S steps, Z latent dimensions, C channels, H height, W width.
 """
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from dgm.figures import Drawing
 from dgm.figures.reading import Images, able, batched, test_images
 from dgm.figures.style import MARKERS, PALETTE, canvas, dress, legend, show_grid
-from dgm.modules.base import Encodes
+from dgm.modules.base import Decodes, Encodes
 from dgm.runs import Run
 
 Paths = dict[str, Tensor]  # name -> [P, S, C, H, W]
@@ -26,11 +28,18 @@ def draw(
     over: Annotated[int, Ge(1)] = 200,
 ) -> Drawing:
     """Three rows for each pair, and how evenly the pixels change along the path, over more pairs."""
-    model = able(run, Encodes, "choose a run of an autoencoder")
-    test = test_images(run, 4 * over)
-    a, b = couples(test, over)
+    model = able(run, Decodes, "choose a run of an autoencoder or a GAN")
     t = torch.linspace(0, 1, steps)
-    found = paths(model, test.x[a], test.x[b], t)
+    if isinstance(model, Encodes):
+        test = test_images(run, 4 * over)
+        a, b = couples(test, over)
+        ends, codes = (test.x[a], test.x[b]), (batched(model.encode, test.x[a]), batched(model.encode, test.x[b]))
+    else:
+        a, b = torch.arange(2 * over).view(2, -1)
+        both = torch.randn(2, over, model.latent, generator=torch.Generator().manual_seed(0))
+        codes, ends = (both[0], both[1]), (decoded(model, both[0]), decoded(model, both[1]))
+    found = paths(model, ends, codes, t)
+    title = "Between test images" if isinstance(model, Encodes) else "Between samples"
     lengths = {name: step_lengths(path) for name, path in found.items()}
     pairs = min(pairs, len(a))
     figure = canvas(0.54 * steps + 4.8, (0.5 * 3 + 0.1) * pairs + 0.6)
@@ -38,7 +47,7 @@ def draw(
     heads = [f"{x:.1f}" if i in (0, steps // 2, steps - 1) else "" for i, x in enumerate(t.tolist())]
     for i in range(pairs):
         axes, tiles = figure.add_subplot(cells[i, 0]), torch.cat([path[i] for path in found.values()])
-        show_grid(axes, tiles, steps, "" if i else "Between test images", list(found), () if i else heads)
+        show_grid(axes, tiles, steps, "" if i else title, list(found), () if i else heads)
     plot_steps(figure.add_subplot(cells[:, 1]), lengths)
     evenness = {name: (step.max(1).values / step.mean(1)) for name, step in lengths.items()}
     numbers = {f"max_over_mean_step_{name}": ratio.mean().item() for name, ratio in evenness.items()}
@@ -47,12 +56,16 @@ def draw(
     return Drawing(figure, numbers | {"pairs": len(a), "shown": shown, "rows": rows})
 
 
-def paths(model: Any, a: Tensor, b: Tensor, t: Tensor) -> Paths:
-    """Images from a to b: [P, C, H, W] twice, [S] -> [P, S, C, H, W] each."""
-    z_a, z_b = batched(model.encode, a), batched(model.encode, b)
-    codes = {"linear": linear(z_a, z_b, t), "spherical": spherical(z_a, z_b, t)}
-    decoded = {name: batched(model.decode, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for name, z in codes.items()}
-    return {name: images.clamp(0, 1) for name, images in decoded.items()} | {"cross-fade": linear(a, b, t)}
+def paths(model: Any, ends: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor], t: Tensor) -> Paths:
+    """From image to image: [P, C, H, W] twice, their codes [P, Z] twice, [S] -> [P, S, C, H, W] each."""
+    ways = {"linear": linear(*codes, t), "spherical": spherical(*codes, t)}
+    found = {name: decoded(model, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for name, z in ways.items()}
+    return found | {"cross-fade": linear(*ends, t)}
+
+
+def decoded(model: Any, z: Tensor) -> Tensor:
+    """[N, Z] -> [N, C, H, W] in 0..1."""
+    return batched(model.decode, z).clamp(0, 1)
 
 
 def couples(test: Images, n: int) -> tuple[Tensor, Tensor]:

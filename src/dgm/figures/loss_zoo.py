@@ -23,8 +23,8 @@ PUBLISHED = {
 def draw(runs: list[Run]) -> Drawing:
     """Frechet distance of each game, every seed a dot; lines join runs of one seed. Beside it, the published order.
 
-    Rank agreement is Spearman's, over games that the paper has; its numbers are of tuned settings and another extractor,
-    so only their order can be compared.
+    Rank agreement is Spearman's, over games that the paper has; its numbers are of tuned settings and another
+    extractor, so only their order can be compared.
     """
     value = measured(runs)
     alike(runs, "data.name", "data.val", "data.limit", "data.batch_size", "trainer.max_epochs", "trainer.max_steps")
@@ -59,9 +59,11 @@ def measured(runs: list[Run]) -> str:
     """The name of the distance that all runs have, of one protocol. Errors: ConfigError where there is none."""
     names = [name for name in runs[0].values if name.startswith("fid_") and not name.endswith(("_floor", "_scale"))]
     shared = [name for name in names if all(name in run.values for run in runs)]
-    protocols = {str({k: v for k, v in run.result["fid"]["protocol"].items()}) for run in runs if "fid" in run.result}
+    protocols = {str(run.result["fid"]["protocol"]) for run in runs if "fid" in run.result}
     if not shared or len(protocols) != 1:
-        raise ConfigError("figure=loss_zoo: runs have no Frechet distance of one protocol; train them with metric=[fid]")
+        raise ConfigError(
+            "figure=loss_zoo: runs have no Frechet distance of one protocol; train them with metric=[fid]"
+        )
     return shared[0]
 
 

@@ -60,9 +60,7 @@ def draw(
         show(axes, snapshot, shown, i == 0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False, fontsize=TICK)
     updates = [s.update for s in found]
-    left, right = (
-        figure.add_subplot(cells[1, part]) for part in (slice(0, frames), slice(frames, 2 * frames))
-    )
+    left, right = (figure.add_subplot(cells[1, part]) for part in (slice(0, frames), slice(frames, 2 * frames)))
     left.plot(updates, [s.accuracy for s in found], color=INK)
     left.axhline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
     dress(left, "Critic's accuracy", "generator updates")
@@ -130,9 +128,13 @@ def show(axes: Axes, s: Snapshot, shown: int, named: bool) -> None:
     """One snapshot: densities, points, and both curves of P(real)."""
     scale = 1.0 / max(s.p.max().item(), 1e-12)
     for density, colour, label in ((s.p, REAL, "data"), (s.q, FAKE, "generated")):
-        axes.fill_between(s.places, (density * scale).clamp_max(1.2), color=colour, alpha=0.22, linewidth=0, label=label)
+        axes.fill_between(
+            s.places, (density * scale).clamp_max(1.2), color=colour, alpha=0.22, linewidth=0, label=label
+        )
     for points, colour, y in ((s.real, REAL, -0.1), (s.fake, FAKE, -0.2)):
-        axes.scatter(points[:shown], torch.full((min(shown, len(points)),), y), s=7, color=colour, alpha=0.7, linewidths=0)
+        axes.scatter(
+            points[:shown], torch.full((min(shown, len(points)),), y), s=7, color=colour, alpha=0.7, linewidths=0
+        )
     mass = s.p + s.q
     known = mass > 1e-4 * mass.max()
     axes.plot(s.places[known], (s.p / mass)[known], color=FAINT, linestyle="--", linewidth=1.2, label="p / (p + q)")

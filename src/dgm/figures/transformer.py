@@ -21,8 +21,8 @@ from dgm.runs import Run
 def draw(run: Run, n: Annotated[int, Ge(100)] = 2000, seed: Annotated[int, Ge(0)] = 0) -> Drawing:
     """Codes coloured by where they are, and where the generator puts them, over points of the data.
 
-    The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo, 2013) to the data, before and after. Smooth:
-    how far the images of two neighbouring codes lie apart, over the distance of two images taken at random.
+    The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo, 2013) to the data, before and after.
+    Smooth: how far the images of two neighbouring codes lie apart, over the distance of any two images.
     """
     model = able(run, Samples, "give a run of a GAN on points")
     data = run.data()
@@ -57,7 +57,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 
 def hues(z: Tensor) -> np.ndarray:
-    """A colour for each code: its angle as hue, its rank in distance from the centre as saturation: [N, 2] -> [N, 3]."""
+    """A colour for each code, its angle as hue, its rank from the centre as saturation: [N, 2] -> [N, 3]."""
     centred = (z - z.mean(0)).numpy()
     angle = np.arctan2(centred[:, 1], centred[:, 0]) / (2 * np.pi) % 1.0
     rank = np.argsort(np.argsort(np.hypot(*centred.T))) / max(1, len(z) - 1)
@@ -67,7 +67,7 @@ def hues(z: Tensor) -> np.ndarray:
 def show(axes: Axes, points: Tensor, colours: np.ndarray, under: Tensor | None, title: str) -> None:
     """Points [N, 2] in their colours."""
     if under is not None:
-        axes.scatter(*under.T.numpy(), s=9, color=FAINT, alpha=0.25, linewidths=0)
-    axes.scatter(*points.T.numpy(), s=5, c=colours, linewidths=0)
+        axes.scatter(under[:, 0], under[:, 1], s=9, color=FAINT, alpha=0.25, linewidths=0)
+    axes.scatter(points[:, 0], points[:, 1], s=5, c=colours, linewidths=0)
     axes.set_aspect("equal")
     dress(axes, title)

@@ -30,17 +30,24 @@ class Samples(Protocol):
 
 
 @runtime_checkable
-class Encodes(Protocol):
+class Decodes(Protocol):
+    """A model with images for codes."""
+
+    latent: int
+
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, Z] -> [B, ...]."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Decodes, Protocol):
     """A model with codes for images and images for codes."""
 
     latent: int
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, ...] -> [B, Z]."""
-        ...
-
-    def decode(self, z: Tensor) -> Tensor:
-        """[B, Z] -> [B, ...]."""
         ...
 
 

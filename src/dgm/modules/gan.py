@@ -162,9 +162,9 @@ class GAN(Model):
             return torch.randn(n, self.latent, device=self.device)
         return torch.randn(n, self.latent, generator=generator).to(self.device)
 
-    def generate(self, n: int, label: Tensor | None = None) -> Tensor:
-        """Images of n draws of the prior: -> [N, *E]."""
-        return self.generator(self.codes(n), self.condition(label))
+    def generate(self, n: int, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Images of n draws of the prior, with their gradient: -> [N, *E]."""
+        return self.generator(self.codes(n, generator), self.condition(label))
 
     def penalise(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
         """The penalty of this critic step, mean over the batch."""
@@ -209,7 +209,9 @@ class GAN(Model):
 
     @torch.no_grad()
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """[B, Z] -> [B, *E]."""
+        """[B, Z] -> [B, *E]. Errors: ValueError where labels [B] are wanted and not given."""
+        if self.classes and label is None:
+            raise ValueError("this GAN is conditional: give it labels, or a run with model.conditional=false")
         return self.generator(z, self.condition(label))
 
     def configure_optimizers(self) -> Any:
