@@ -25,6 +25,8 @@ NETWORKS = {
     "made": partial(MADE, hidden=[20]),
     "made, deep, another order": partial(MADE, hidden=[20, 15], order_seed=3),
     "made, direct": partial(MADE, hidden=[20], order_seed=1, direct=True),
+    "made, three masks": partial(MADE, hidden=[20], members=3),
+    "made, three masks and orders": partial(MADE, hidden=[20, 15], order_seed=3, members=3, direct=True),
     "pixelcnn": partial(PixelCNN, width=6, blocks=2),
     "gated": partial(GatedPixelCNN, width=6, blocks=2),
     "row LSTM": partial(PixelRNN, kind="row", width=6, layers=2),
@@ -46,6 +48,7 @@ EACH = pytest.mark.parametrize(
     ("likelihood", "shape", "classes"), KINDS, ids=["binary", "labels", "colour levels", "colour mixture"]
 )
 ALL = pytest.mark.parametrize("name", NETWORKS)
+ONE = pytest.mark.parametrize("name", [name for name in NETWORKS if "three" not in name])
 
 
 def model(name, likelihood="bernoulli", shape=(1, 3, 3), classes=0, scale=0.6):
@@ -84,10 +87,13 @@ def test_the_likelihood_sums_to_one_over_all_images(name, likelihood, shape, cla
         assert (other - log_p).abs().max() > 0.1
 
 
-@ALL
 @pytest.mark.parametrize("shape", [(1, 3, 3), (1, 6, 6), (3, 4, 4)], ids=str)
-def test_no_output_depends_on_a_value_that_is_not_earlier(name, shape):
+@pytest.mark.parametrize(
+    ("name", "member"), [(name, None) for name in NETWORKS] + [(name, 2) for name in NETWORKS if "three" in name]
+)
+def test_no_output_depends_on_a_value_that_is_not_earlier(name, member, shape):
     net = model(name, shape=shape).network
+    net = net if member is None else net.member(member)
     n = shape[0] * shape[1] * shape[2]
     several = torch.rand(20, 1, *shape, dtype=torch.double)
     jacobian = sum(torch.autograd.functional.jacobian(net, x).abs().view(n, n) for x in several)
@@ -97,7 +103,7 @@ def test_no_output_depends_on_a_value_that_is_not_earlier(name, shape):
     assert seen.sum() > len(seen) // 2  # a hidden layer may start later, and a rectifier be off
 
 
-@ALL
+@ONE
 @EACH
 def test_the_likelihood_is_the_product_of_conditionals_whatever_the_batch(name, likelihood, shape, classes):
     m = model(name, likelihood, shape, classes)
@@ -157,6 +163,19 @@ def test_the_cached_walk_gives_the_naive_samples_and_outputs(name, likelihood, s
         assert torch.equal(slow[mask], x[mask])
     for one, other in zip(m.network.walk(x, h), naive(m.network, x, h), strict=True):
         assert torch.allclose(one, other, atol=1e-10)
+
+
+def test_members_take_turns_in_training_and_their_mean_is_measured():
+    m = model("made, three masks and orders").train()
+    x = images("bernoulli", (1, 3, 3))[200:210]
+    each = [m.likelihood.log_prob(x, m.network.member(i)(x)) for i in range(3)]
+    for update in range(5):
+        m.updates = update
+        assert torch.allclose(m.objective(x)["elbo"], each[update % 3])
+    assert not torch.allclose(each[0], each[1])
+    mean = torch.stack(each).exp().mean(0).log()
+    assert torch.allclose(m.eval().objective(x)["elbo"], mean)
+    assert len({tuple(order.tolist()) for order in m.network.orders}) == 3
 
 
 def pixelcnnpp(likelihood, shape, classes=0):

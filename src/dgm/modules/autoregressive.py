@@ -3,8 +3,9 @@
 Shapes: B batch, N samples, C colours, H height, W width, P outputs per pixel, L levels, E condition.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,11 @@ class Conditional(Protocol):
 
 
 class Autoregressive(Model):
-    """A network whose output at a pixel depends on earlier ones only (`nn.masked`), and the conditional it feeds."""
+    """A network whose output at a pixel depends on earlier ones only (`nn.masked`), and the conditional it feeds.
+
+    Of a network with several members p(x) is the mean of theirs, a mixture; training takes them in turn (Germain et al.,
+    2015, sec. 4.3).
+    """
 
     likelihood_kind = "exact"
 
@@ -53,16 +58,27 @@ class Autoregressive(Model):
         super().__init__(optimizer, scheduler)
         self.classes = conditioned(classes, conditional)
         self.network = autoregression(network, likelihood, shape, self.classes)
+        self.members = int(getattr(self.network, "members", 1))
         self.likelihood, self.shape = likelihood, tuple(shape)
         self.loss, self.levels = loss, likelihood.levels
 
     def objective(self, x: Tensor, label: Tensor | None = None) -> Terms:
         """x: [B, C, H, W], of a conditional model with labels [B] -> terms [B]."""
+        if self.training and self.members > 1:
+            return self.loss(self.log_p(self.updates % self.members, x, self.condition(label, x)))
         return self.loss(self.log_likelihood(x, label=label))
 
     def log_likelihood(self, x: Tensor, samples: int = 1, label: Tensor | None = None) -> Tensor:
         """log p(x), or log p(x | label), exact whatever the number of samples: [B, C, H, W] -> [B]."""
-        return self.likelihood.log_prob(x, self.network(x, self.condition(label, x)))
+        h = self.condition(label, x)
+        if self.members == 1:
+            return self.likelihood.log_prob(x, self.network(x, h))
+        each = torch.stack([self.log_p(member, x, h) for member in range(self.members)])
+        return each.logsumexp(0) - math.log(self.members)
+
+    def log_p(self, member: int, x: Tensor, h: Tensor | None) -> Tensor:
+        """log p(x) of one member: [B, C, H, W], [B, E, 1, 1] -> [B]."""
+        return self.likelihood.log_prob(x, self.network(x, h, member=member))
 
     def condition(self, label: Tensor | None, like: Tensor) -> Tensor | None:
         """Labels [B] as the network takes them: one-hot, [B, E, 1, 1]."""
@@ -79,13 +95,23 @@ class Autoregressive(Model):
         noise = torch.rand(n, *self.shape, generator=generator).to(like)
         if self.classes and label is None:
             label = torch.randint(self.classes, (n,), generator=generator).to(like.device)
-        nothing = torch.zeros_like(noise)
-        return self.complete(nothing, nothing > 0, noise, label)
+        x, h = torch.zeros_like(noise), self.condition(label, noise)
+        if self.members == 1:
+            return complete(self.network, self.likelihood, x, x > 0, noise, h)
+        chosen = torch.randint(self.members, (n,), generator=generator).to(like.device)
+        for member in chosen.unique().tolist():
+            rows = chosen == member
+            network, given = self.network.member(member), None if h is None else h[rows]  # type: ignore[operator]
+            x[rows] = complete(network, self.likelihood, x[rows], x[rows] > 0, noise[rows], given)
+        return x
 
     def complete(
         self, x: Tensor, known: Tensor, noise: Tensor, label: Tensor | None = None, cached: bool = True
     ) -> Tensor:
-        """Draw what is not known of images, given what comes before it: [N, C, H, W] each -> [N, C, H, W]."""
+        """Draw what is not known of images, given what comes before it: [N, C, H, W] each -> [N, C, H, W].
+
+        Of several members the first draws.
+        """
         return complete(self.network, self.likelihood, x, known, noise, self.condition(label, x), cached)
 
 
@@ -101,7 +127,7 @@ def autoregression(
 
 @torch.no_grad()
 def complete(
-    network: nn.Module,
+    network: Any,
     likelihood: Conditional,
     image: Tensor,
     known: Tensor,
@@ -125,7 +151,7 @@ def complete(
     return image
 
 
-def naive(network: nn.Module, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
+def naive(network: Any, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
     """The outputs [N, P] at the places of the network's order, by a whole pass for each."""
     height, width = image.shape[2:]
     for place in network.order.tolist():  # type: ignore[operator]

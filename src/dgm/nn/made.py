@@ -1,4 +1,7 @@
-"""Fully connected networks with masks. Shapes: B batch, C colours, H height, W width, D values, P outputs per pixel."""
+"""Fully connected networks with masks.
+
+Shapes: B batch, C colours, H height, W width, D values, P outputs per pixel, M members, F features.
+"""
 
 import math
 from collections.abc import Callable
@@ -16,10 +19,11 @@ class MADE(nn.Module):
     """Germain et al. (2015): an autoencoder masked so that what it says of a pixel depends on earlier pixels only.
 
     Without hidden layers a fully visible belief net (Frey, 1998): a regression per pixel. `order_seed` draws another
-    order of pixels than the raster's; `direct` adds weights straight from input to output (sec. 4.2).
+    order of pixels than the raster's; `direct` adds weights straight from input to output (sec. 4.2). `members` masks
+    share the weights (sec. 4.3), and with an order seed each has an order of its own (sec. 4.1).
     """
 
-    order: Tensor
+    orders: Tensor
 
     def __init__(
         self,
@@ -30,34 +34,57 @@ class MADE(nn.Module):
         condition: Annotated[int, Ge(0)] = 0,
         order_seed: Annotated[int, Ge(0)] | None = None,
         mask_seed: Annotated[int, Ge(0)] = 0,
+        members: Size = 1,
         direct: bool = False,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        self.outputs, pixels = outputs, math.prod(shape[1:])
+        self.outputs, self.members, pixels = outputs, members, math.prod(shape[1:])
         places = torch.arange(math.prod(shape), device="cpu").view(shape[0], pixels)
-        self.register_buffer("order", places[:, permutation(pixels, order_seed)].T.flatten(), persistent=False)
-        rank = torch.argsort(self.order)  # when a value comes
-        said = rank.view(shape[0], pixels)[colours(outputs, groups)].flatten()  # and what is said of it
-        sizes = [len(rank), *hidden]
-        degrees = [rank, *hidden_degrees(len(rank), hidden, mask_seed)]
-        masks = [(after[:, None] >= before).float() for before, after in pairwise(degrees)]
-        self.hidden = nn.ModuleList(MaskedLinear(mask) for mask in masks)
-        self.conditions = nn.ModuleList(Condition(condition, size) for size in [*sizes[1:], len(said)])
+        drawn = [permutation(pixels, None if order_seed is None else order_seed + m) for m in range(members)]
+        self.register_buffer("orders", torch.stack([places[:, p].T.flatten() for p in drawn]), persistent=False)
+        rank = torch.argsort(self.orders)  # when a value comes, [M, D]
+        said = rank.view(members, shape[0], pixels)[:, colours(outputs, groups)].flatten(1)  # and what is said of it
+        sizes = [rank.shape[1], *hidden]
+        units = [hidden_degrees(sizes[0], hidden, mask_seed + m) for m in range(members)]
+        degrees = [rank, *(torch.stack(layer) for layer in zip(*units, strict=True))]
+        masks = [after[:, :, None] >= before[:, None] for before, after in pairwise(degrees)]
+        self.hidden = nn.ModuleList(MaskedLinear(mask.float()) for mask in masks)
+        self.conditions = nn.ModuleList(Condition(condition, size) for size in [*sizes[1:], said.shape[1]])
         self.activation = activation()
-        self.last = MaskedLinear((said[:, None] > degrees[-1]).float())
-        self.direct = MaskedLinear((said[:, None] > rank).float()) if direct and hidden else None
+        self.last = MaskedLinear((said[:, :, None] > degrees[-1][:, None]).float())
+        self.direct = MaskedLinear((said[:, :, None] > rank[:, None]).float()) if direct and hidden else None
 
-    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+    @property
+    def order(self) -> Tensor:
+        """Of the first member: [D]."""
+        return self.orders[0]
+
+    def forward(self, x: Tensor, h: Tensor | None = None, member: int = 0) -> Tensor:
         """x: [B, C, H, W], h: [B, E, 1, 1] -> [B, P, H, W]."""
         flat = features = x.flatten(1)
         *inner, outer = self.conditions
         for layer, condition in zip(self.hidden, inner, strict=True):
-            features = self.activation(added(condition, layer(features), h))
-        output = added(outer, self.last(features), h)
+            features = self.activation(added(condition, layer(features, member), h))
+        output = added(outer, self.last(features, member), h)
         if self.direct is not None:
-            output = output + self.direct(flat)
+            output = output + self.direct(flat, member)
         return output.view(len(x), self.outputs, *x.shape[2:])
+
+    def member(self, index: int) -> "Member":
+        """One of the ensemble, as a network of its own."""
+        return Member(self, index)
+
+
+class Member:
+    """A network with the weights of an ensemble, one of its masks and its order."""
+
+    def __init__(self, ensemble: MADE, index: int) -> None:
+        self.ensemble, self.index, self.order = ensemble, index, ensemble.orders[index]
+
+    def __call__(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """x: [B, C, H, W], h: [B, E, 1, 1] -> [B, P, H, W]."""
+        return self.ensemble(x, h, self.index)
 
 
 def added(condition: nn.Module, features: Tensor, h: Tensor | None) -> Tensor:

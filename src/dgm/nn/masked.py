@@ -4,7 +4,8 @@ Such a network is made with the shape of the images, the numbers per pixel that 
 colours of a pixel that it must tell apart (`groups`: C, or 1 where the likelihood does so) and the channels of its
 condition; it is called with images and, where it is conditional, with a map of one vector for all pixels or one each.
 It has `order`, the values of an image as places in [C, H, W] in the order of their generation, and may have `walk`,
-which gives its output place by place while the caller fills in the image, and repeats no work.
+which gives its output place by place while the caller fills in the image, and repeats no work. One that holds several
+`members` gives each as a network by `member(index)`.
 
 Shapes: B batch, C colours, H height, W width, D = C H W values, P outputs, E condition, I inputs, O outputs of a layer.
 """
@@ -34,17 +35,17 @@ def colours(size: int, channels: int) -> Tensor:
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer of which only the weights under `mask` [O, I] are there."""
+    """A linear layer of which only the weights under one of its masks [M, O, I] are there."""
 
     mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask.shape[1], mask.shape[0])
+        super().__init__(mask.shape[2], mask.shape[1])
         self.register_buffer("mask", mask, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, member: int = 0) -> Tensor:
         """[B, I] -> [B, O]."""
-        return F.linear(x, self.weight * self.mask, self.bias)
+        return F.linear(x, self.weight * self.mask[member], self.bias)
 
 
 class MaskedConv2d(nn.Conv2d):
