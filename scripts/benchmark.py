@@ -69,6 +69,36 @@ def hand_loop(words: list[str], fused: bool | None, objective: Objective = vae_l
     return work
 
 
+def hand_game(words: list[str]) -> Work:
+    """Goodfellow et al.'s algorithm by hand: the same two networks, batches and optimizers, nothing logged."""
+    config = compose("train", words)
+    data = build(config["data"])
+    images = data.raw("train").tensors["image"]
+    softplus = F.softplus
+
+    def work() -> float:
+        torch.manual_seed(0)
+        model = build(config["model"])
+        generator, critic = model.generator, model.critic
+        players = [torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (generator, critic)]
+        began = time.perf_counter()
+        for rows in torch.randperm(len(images)).split(data.batch_size):
+            x = images[rows].float() / 255
+            with torch.no_grad():
+                fake = generator(torch.randn(len(x), model.latent))
+            players[1].zero_grad()
+            (softplus(-critic(x)) + softplus(critic(fake))).mean().backward()
+            players[1].step()
+            critic.requires_grad_(False)
+            players[0].zero_grad()
+            softplus(-critic(generator(torch.randn(len(x), model.latent)))).mean().backward()
+            players[0].step()
+            critic.requires_grad_(True)
+        return len(images) / (time.perf_counter() - began)
+
+    return work
+
+
 def begun(folder: str) -> Run:
     """A run as the command line leaves it to `fit`."""
     run = Run(Path(folder))
@@ -298,6 +328,14 @@ def loops(mlp: list[str], conv: list[str], rounds: int) -> None:
         paired(f"{name}: ours as it is over theirs as torch has it", ours(words), hand_loop(words, None), rounds, "")
 
 
+def games(n: int, rounds: int) -> None:
+    """A critic's and a generator's step, ours over one by hand."""
+    few = ["model=dcgan", "data=mnist", "data.val=0", f"data.limit={n}", "data.batch_size=64", "callbacks=[default]"]
+    narrow = [*few, "model.generator.width=32", "model.critic.width=32"]
+    paired("DCGAN, width 32, batch 64: over a hand-written loop, both fused Adam",
+           ours(narrow), hand_game(narrow), rounds, "0.952")  # fmt: skip
+
+
 def compiled(mlp: list[str], rounds: int) -> None:
     """Ours compiled over a loop by hand that is not."""
     words, by_hand = [*mlp, "compile=true"], hand_loop(mlp, True)
@@ -333,7 +371,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the paired runs; more swing on shared cores")
     parser.add_argument("--quick", action="store_true", help="fewer images, two rounds: does it run at all?")
-    parser.add_argument("--only", nargs="+", help="of loops, compiled, peers, pixels, times, sweeps")
+    parser.add_argument("--only", nargs="+", help="of loops, compiled, peers, pixels, games, times, sweeps")
     options = parser.parse_args()
     rounds, n = (2, 2_560) if options.quick else (options.rounds, 60_000)
     torch.set_num_threads(options.threads)
@@ -346,6 +384,7 @@ def main() -> None:
         "compiled": lambda: compiled(mlp, rounds),
         "peers": lambda: peers(mlp, rounds),
         "pixels": lambda: pixels(n // 20, rounds),
+        "games": lambda: games(n // 20, rounds),
         "times": lambda: times(mlp, rounds),
         "sweeps": lambda: sweeps(4 if options.quick else 16),
     }

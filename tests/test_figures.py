@@ -268,7 +268,7 @@ def test_only_finished_runs_are_compared(tmp_path):
 
     def draw(runs: list[Run]) -> None: ...
 
-    assert [one.folder.name for one in opened(draw, str(tmp_path))] == ["a"]
+    assert [one.folder.name for one in opened(draw, str(tmp_path), "f")[0]] == ["a"]
 
 
 def test_varied_takes_all_classes_in_turn():

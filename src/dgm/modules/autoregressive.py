@@ -38,8 +38,8 @@ class Conditional(Protocol):
 class Autoregressive(Model):
     """A network whose output at a pixel depends on earlier ones only (`nn.masked`), and the conditional it feeds.
 
-    Of a network with several members p(x) is the mean of theirs, a mixture; training takes them in turn (Germain et al.,
-    2015, sec. 4.3).
+    Of a network with several members p(x) is the mean of theirs, a mixture; training takes them in turn (Germain et
+    al., 2015, sec. 4.3).
     """
 
     likelihood_kind = "exact"
@@ -142,8 +142,8 @@ def complete(
     own walk, where it has one, instead of a whole pass for each value.
     """
     image, (_n, _channels, height, width) = image.clone(), image.shape
-    outputs = network.walk(image, h) if cached and hasattr(network, "walk") else naive(network, image, h)  # type: ignore[operator]
-    for place, output in zip(network.order.tolist(), outputs, strict=True):  # type: ignore[operator]
+    outputs = network.walk(image, h) if cached and hasattr(network, "walk") else naive(network, image, h)
+    for place, output in zip(network.order.tolist(), outputs, strict=True):
         colour, y, x = place // (height * width), place // width % height, place % width
         here = known[:, colour, y, x]
         drawn = draw(likelihood.conditional(output, image[:, :, y, x], colour), noise[:, colour, y, x])
@@ -154,7 +154,7 @@ def complete(
 def naive(network: Any, image: Tensor, h: Tensor | None = None) -> Iterator[Tensor]:
     """The outputs [N, P] at the places of the network's order, by a whole pass for each."""
     height, width = image.shape[2:]
-    for place in network.order.tolist():  # type: ignore[operator]
+    for place in network.order.tolist():
         yield network(image, h)[:, :, place // width % height, place % width]
 
 
