@@ -1,6 +1,7 @@
 """Every figure of the configuration tree is drawn by the user's command; its numbers hold known facts."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dgm.configs import folder
 from dgm.figures import interpolation
 from dgm.figures.blur import spectrum
 from dgm.figures.bottleneck import fit_pca
+from dgm.figures.ladder import gaussian, histograms, ngram
 from dgm.figures.manifold import coverage, neighbour_distance
 from dgm.figures.neighbours import copying, nearest
 from dgm.figures.reading import Images, spread
@@ -338,3 +340,29 @@ def test_a_copier_is_flagged_and_an_honest_model_is_not():
     assert copying(nearest(noisy, train)[0], held) < 1e-6
     assert copying(nearest(shifted, train)[0], held) < 1e-6  # which distances without shifts would miss
     assert copying(nearest(honest, train)[0], held) > 1e-3
+
+
+def test_a_gaussian_scores_gaussian_levels_by_their_entropy_and_histograms_score_marginals():
+    torch.manual_seed(0)
+    mixing = torch.tensor([[8.0, 0.0], [6.0, 5.0]])
+    train, test = ((128 + torch.randn(n, 2) @ mixing.T).round() for n in (200_000, 20_000))
+    entropy = math.log(2 * math.pi * math.e) + mixing.det().log().item()  # of levels a unit wide
+    assert gaussian(train, test) == pytest.approx(entropy, abs=0.03)
+    alone = sum(0.5 * math.log(2 * math.pi * math.e * row.square().sum().item()) for row in mixing)
+    assert histograms(train.long(), test.long()) == pytest.approx(alone, abs=0.03)
+
+
+def test_a_2_gram_learns_a_chain_of_the_second_order_and_is_normalised():
+    generator = torch.Generator().manual_seed(0)
+    chain = torch.randint(0, 4, (4000, 12), generator=generator)
+    for t in range(2, 12):  # the sum of the two before, or in a quarter of cases anything
+        free = torch.rand(4000, generator=generator) < 0.25
+        chain[:, t] = torch.where(free, chain[:, t], (chain[:, t - 1] + chain[:, t - 2]) % 4)
+    sure = 0.75 + 0.25 / 4
+    entropy = -sure * math.log(sure) - (1 - sure) * math.log((1 - sure) / 3)
+    expected = 2 * math.log(4) + 10 * entropy
+    assert ngram(chain[:3000], chain[3000:]) == pytest.approx(expected, rel=0.02)
+    assert ngram(chain[:3000], chain[3000:], order=0) > expected + 5
+    every = torch.cat([chain[:1].expand(256, 12)[:, :3], torch.arange(256)[:, None]], 1)
+    two, three = (torch.tensor([ngram(chain[:50], row[None]) for row in part]) for part in (every[:, :3], every))
+    assert (two - three).exp().sum().item() == pytest.approx(1, abs=1e-4)
