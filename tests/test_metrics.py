@@ -3,6 +3,7 @@
 import math
 import urllib.error
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -410,6 +411,18 @@ def test_quality_of_test_images_is_the_floor_and_of_noise_beyond_the_scale(cache
     assert static["fid_classifier"] > static["fid_classifier_scale"]
     assert static["kid_classifier"] > floor["kid_classifier"]
     assert static["coverage_classifier"] < floor["coverage_classifier"]
+
+
+def test_quality_against_test_images_is_nothing_for_them_and_says_so(cache):
+    data = Source(*digits.load())
+    test = whole(data.raw("test"))["image"]
+    report = SampleQuality(OwnClassifier(), str(cache), reference="test")(Replay(test), data, CPU)
+    assert report.values["fid_classifier"] < 1e-4 and report.protocol["reference"] == "test"
+    assert report.protocol["n_real"] == len(test)
+    train = SampleQuality(OwnClassifier(), str(cache))(Replay(test), data, CPU)
+    assert train.values["fid_classifier"] == pytest.approx(report.values["fid_classifier_floor"], rel=1e-6)
+    with pytest.raises(ValueError, match=r"data\.val=0"):
+        SampleQuality(OwnClassifier(), str(cache), reference="val").refuse(Replay(test), SimpleNamespace(val=0))
 
 
 def test_quality_is_repeatable_and_leaves_the_model_and_the_noise_alone(cache):

@@ -13,7 +13,8 @@ from dgm.metrics.report import Report
 class Quality(pl.Callback):
     """Logs the values of `metric` as val/NAME after every `every`-th validation, so that they can be monitored.
 
-    The metric compares with the training images; test images only give its anchors, which are not logged here.
+    The metric of conf/callbacks/quality.yaml compares with validation images; test images only give its anchors, which
+    are not logged here.
     """
 
     def __init__(self, metric: Callable[..., Report], every: Annotated[int, Ge(1)] = 1) -> None:

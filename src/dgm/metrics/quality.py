@@ -18,7 +18,7 @@ from dgm.metrics.classifier import chosen
 from dgm.metrics.conditions import evaluating, seeded
 from dgm.metrics.features import Extractor, Features
 from dgm.metrics.inception import Inception
-from dgm.metrics.report import Report, Rows, Say, Source
+from dgm.metrics.report import Report, Rows, Say, Source, Split
 from dgm.metrics.statistics import (
     density_coverage,
     frechet,
@@ -29,7 +29,7 @@ from dgm.metrics.statistics import (
 )
 
 VERSION = 1  # of the cached statistics
-REAL = 50_000  # training images behind the reference statistics
+REAL = 50_000  # images behind the reference statistics
 NEIGHBOURS = 5_000  # images of each kind in measures of pairs
 
 
@@ -45,10 +45,11 @@ class Reference(NamedTuple):
 
 
 class SampleQuality:
-    """FID, KID, inception score, precision, recall, density and coverage against the training images.
+    """FID, KID, inception score, precision, recall, density and coverage against real images of one split.
 
-    Beside FID stand its anchors: the distance from training to test images (`floor`), which no model can be
-    asked to beat, and to test images blurred by a 3 x 3 binomial (`scale`).
+    Beside FID stand its anchors: the distance from the reference to other real images (`floor`), which no model can be
+    asked to beat, and to them blurred by a 3 x 3 binomial (`scale`). The others are test images, or for a reference of
+    test images training images.
     samples: images drawn, by default as many as there are test images.
     """
 
@@ -59,11 +60,12 @@ class SampleQuality:
         samples: Annotated[int, Ge(2)] | None = None,
         seed: Annotated[int, Ge(0)] = 0,
         batch_size: Annotated[int, Ge(1)] = 250,
+        reference: Split = "train",
     ) -> None:
         if samples is not None and samples < 2:
             raise ValueError(f"samples={samples}: a covariance needs at least 2; give more")
         self.features, self.cache, self.samples = features, Path(cache), samples
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self.reference = seed, batch_size, reference
 
     def refuse(self, model: nn.Module, data: Source) -> None:
         """Raise what can be known before the model is trained and the data are read."""
@@ -72,6 +74,8 @@ class SampleQuality:
             raise TypeError(f"metric=[fid]: {name} cannot sample, it has no prior over its codes; leave fid out")
         if len(getattr(data, "shape", (1, 1, 1))) != 3:
             raise ValueError(f"metric=[fid]: {data.name} has points, not images; leave fid out")
+        if self.reference == "val" and getattr(data, "val", 2) < 2:
+            raise ValueError("reference=val: data.val=0, so there are no such images; hold some out, or take train")
         self.features.check()
 
     def __call__(self, model: nn.Module, data: Source, device: torch.device, say: Say | None = None) -> Report:
@@ -88,7 +92,7 @@ class SampleQuality:
         protocol = features.protocol | {
             "n_real": reference.n,
             "n_fake": n,
-            "reference": "train",
+            "reference": self.reference,
             "neighbours": NEIGHBOURS,
             "seed": self.seed,
             "quantisation": "uint8 round",
@@ -109,17 +113,18 @@ class SampleQuality:
 
     def _reference(self, features: Features, data: Source, device: torch.device) -> Reference:
         known = data.fingerprint(), features.fingerprint
-        key = digest(data.name, *known, features.name, VERSION, REAL, NEIGHBOURS)
+        key = digest(data.name, *known, features.name, self.reference, VERSION, REAL, NEIGHBOURS)
         path = self.cache / "statistics" / f"{key}.pt"
         return Reference(**load_or_make(path, lambda: self._measured(features, data, device)._asdict()))
 
     def _measured(self, features: Features, data: Source, device: torch.device) -> Reference:
-        train = self._real(features, data.raw("train"), device)
-        test = self._real(features, data.raw("test"), device)
-        blur = self._real(features, data.raw("test"), device, blurred=True)
-        mean, cov = moments(train)
-        floor, scale = (frechet(mean, cov, *moments(other)) for other in (test, blur))
-        return Reference(mean, cov, train[chosen(len(train), NEIGHBOURS)].clone(), len(train), floor, scale)
+        real = self._real(features, data.raw(self.reference), device)
+        others = data.raw("train" if self.reference == "test" else "test")
+        mean, cov = moments(real)
+        floor, scale = (
+            frechet(mean, cov, *moments(self._real(features, others, device, blurred))) for blurred in (False, True)
+        )
+        return Reference(mean, cov, real[chosen(len(real), NEIGHBOURS)].clone(), len(real), floor, scale)
 
     def _real(self, features: Features, rows: Rows, device: torch.device, blurred: bool = False) -> Tensor:
         """Features [N, F] of at most 50,000 images."""
@@ -136,9 +141,10 @@ def fid_inception(
     samples: Annotated[int, Ge(2)] | None = None,
     seed: Annotated[int, Ge(0)] = 0,
     batch_size: Annotated[int, Ge(1)] = 50,
+    reference: Split = "train",
 ) -> SampleQuality:
     """In the features of torch-fidelity's Inception; weights: a file, else DGM_INCEPTION, else downloaded."""
-    return SampleQuality(Inception(weights), cache, samples, seed, batch_size)
+    return SampleQuality(Inception(weights), cache, samples, seed, batch_size, reference)
 
 
 def blur(images: Tensor) -> Tensor:
