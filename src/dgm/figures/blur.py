@@ -27,7 +27,7 @@ def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 1000, shown: Annotated[int,
     figure = canvas(8.4, 0.55 * (len(runs) + 1) + 2.0)
     left, right = figure.subplots(1, 2, width_ratios=[3, 0.45 * shown + 1])
     frequency = torch.linspace(0, 1, len(real))
-    left.plot(frequency, real, color=INK, label="test images")
+    left.plot(frequency[1:], real[1:], color=INK, label="test images")
     tiles, names, rows = [x[:shown]], ["data"], []
     for i, run in enumerate(runs):
         model = able(run, Samples, "give runs of models that draw images")
@@ -35,7 +35,7 @@ def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 1000, shown: Annotated[int,
         power = spectrum(drawn)
         name = f"{type(model).__name__} {i + 1}"
         high = power[len(power) // 2 :].sum() / real[len(real) // 2 :].sum()
-        left.plot(frequency, power, color=PALETTE[i % len(PALETTE)], label=f"{name}: {high:.2f}")
+        left.plot(frequency[1:], power[1:], color=PALETTE[i % len(PALETTE)], label=f"{name}: {high:.2f}")
         rows.append({"name": name, "run": run.folder.name, "high_frequency": high.item()})
         tiles.append(drawn[:shown])
         names.append(name)
