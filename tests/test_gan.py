@@ -266,6 +266,7 @@ BAD = [
     (["experiment=ring_gan", "metric=[fid]"], "has points"),
     (["experiment=ring_gan", "model.conditional=true"], "conditional=true"),
     (["loss=elbo"], "cannot meet GAN"),
+    (["experiment=loss_zoo", "callbacks=[default]"], "callbacks=[default,ema]"),
     (["model.auxiliary=1"], "model.conditional=true"),
     (["experiment=ring_gan", "model.latent=3", "model.prior={_target_: dgm.data.density.Moons}"], "model.latent=2"),
     (["model=vae", "loss=hinge"], "cannot meet VAE"),

@@ -26,7 +26,7 @@ from dgm.cli.compose import compose, plain, tree
 from dgm.cli.evaluate import measure, say, unmeasured
 from dgm.cli.rank import launch, world
 from dgm.cli.tables import show_values
-from dgm.configs import Config, ConfigError, build, check
+from dgm.configs import Config, ConfigError, build, check, is_call
 from dgm.data.module import Data
 from dgm.files import write
 from dgm.runs import Run, State, identity, provenance, slug, write_json
@@ -102,6 +102,11 @@ class Job:
         """Hold a point against all signatures and build its model without memory, before anything starts."""
         values = plain(config)
         check(train, values)
+        for name, call in values["callbacks"].items():
+            if not is_call(call):
+                raise ConfigError(
+                    f"callbacks.{name}={call}: {name} is not chosen; add it, as in callbacks=[default,{name}]"
+                )
         if not any(call["_target_"] == CHECKPOINTS for call in values["callbacks"].values()):
             raise ConfigError(f"callbacks={list(values['callbacks'])}: nothing would be kept; begin with default")
         with torch.device("meta"):
