@@ -14,6 +14,24 @@ dgm train -m experiment=mnist_burda $out study=burda30 trainer.max_epochs=30 met
 dgm train -m experiment=mnist_autoregressive $out study=ladder model=fvsbn optimizer.lr=1e-3 trainer.max_epochs=50 $seeds
 dgm train -m experiment=mnist_autoregressive $out study=ladder model=made optimizer.lr=1e-3 trainer.max_epochs=50 $seeds
 dgm train -m experiment=mnist_autoregressive $out study=ladder model=pixelcnn model.network.blocks=6 $seeds
+ring="trainer.max_steps=2000 trainer.max_epochs=100 model.critic_steps=1,2,5 seed=0,1,2,3,4,5,6,7,8,9"
+for target in ring grid; do
+  dgm train -m experiment=${target}_gan $out study=$target $ring loss=minimax,non_saturating,least_squares,hinge
+  dgm train -m experiment=${target}_gan $out study=$target $ring loss=wasserstein model/penalty=gradient
+done
+zoo="$out study=zoo trainer.max_epochs=2 $seeds"
+dgm train -m experiment=loss_zoo $zoo loss=minimax,non_saturating,least_squares,hinge
+dgm train -m experiment=loss_zoo $zoo loss=wasserstein model.clip=0.01
+dgm train -m experiment=loss_zoo $zoo loss=wasserstein model/penalty=gradient
+dgm train -m experiment=mnist_vae $out study=gan data.val=5000 seed=0
+dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=16 trainer.check_val_every_n_epoch=4 scheduler=cosine seed=0
+dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=4 model.conditional=true metric=[fid,label_agreement] seed=0
+for run in "${OUT:-outputs/reproductions}"/gan/*; do
+  [ -d "$run" ] && dgm evaluate run="$run" metric=[fid] metric.fid.reference=test
+done
+dgm train -m experiment=line_gan $out study=line $seeds
+dgm train experiment=frozen_gan $out study=frozen
+dgm train experiment=moons_to_ring_gan $out study=moons
 for run in "${OUT:-outputs/reproductions}"/{latent/model.latent=20,burda/}*seed=0*; do
   dgm evaluate run="$run" metric=[likelihood] metric.likelihood.samples=5000
 done
