@@ -506,3 +506,19 @@ def test_a_prior_may_be_a_data_set():
     once, again = (m.codes(500, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(once, again) and once.shape == (500, 2)
     assert Moons().log_prob(once).mean() > -2.5  # they are moons
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model=sngan model.conditional=true model/augment=diff model.generator.width=4 model.critic.width=4",
+        "model=wgan_gp model.generator.width=4 model.critic.width=4 trainer.precision=bf16-mixed",
+        "model=dcgan model.conditional=true model.auxiliary=1 model.generator.width=4 model.critic.width=4",
+    ],
+)
+def test_games_of_every_kind_train_and_are_watched_by_command(words):
+    watched = ["callbacks=[default,ema,health]", "callbacks.health.every=2", "callbacks.ema.parts=[generator]"]
+    assert dgm(["train", *words.split(), *watched, "data.val=0", "metric=[]", "trainer.max_steps=4", "logger=csv"]) == 0
+    (run,) = find("outputs")
+    logged = {row["name"]: float(row["value"]) for row in run.curve()}
+    assert math.isfinite(logged["health/gradient_critic"]) and logged["health/diversity"] > 0

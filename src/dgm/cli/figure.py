@@ -74,7 +74,7 @@ def choices() -> list[str]:
     own = os.environ.get("DGM_CONFIG_DIR")
     homes = [folder(), Path(own)] if own else [folder()]
     paths = sorted(path for home in homes for path in home.glob("figure/*.yaml"))
-    return [f"  {path.stem:16} {path.read_text().partition(chr(10))[0].lstrip('# ')}" for path in paths]
+    return [f"  {path.stem:18} {path.read_text().partition(chr(10))[0].lstrip('# ')}" for path in paths]
 
 
 def opened(draw: Callable[..., Any], path: str | None, name: str) -> tuple[()] | tuple[Run | list[Run]]:
