@@ -22,6 +22,7 @@ class PixelVAE(VAE):
     """
 
     likelihood: Conditional  # type: ignore[assignment]
+    rows = 1024  # every image takes all feature maps of the network
 
     def __init__(
         self,

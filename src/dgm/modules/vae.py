@@ -16,8 +16,6 @@ from dgm.losses import Terms
 from dgm.losses.variational import Draw, log_weights
 from dgm.modules.base import MakeOptimizer, MakeScheduler, Model
 
-ROWS = 16_384  # decoded at once when a bound takes many samples: bounds its memory
-
 
 class Likelihood(Protocol):
     """p(x | decoder output)."""
@@ -37,6 +35,7 @@ class VAE(Model):
     """Kingma & Welling (2014): an encoder q(z | x), a decoder p(x | z), a standard normal prior."""
 
     likelihood_kind = "lower bound"
+    rows = 16_384  # decoded at once when a bound takes many samples: bounds its memory
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class VAE(Model):
     def log_likelihood(self, x: Tensor, samples: int) -> Tensor:
         """log 1/K sum_k w_k, a lower bound on log p(x) that tightens with K (Burda et al., 2016): [B, ...] -> [B]."""
         mu, logvar = self.posterior(x)
-        size = max(1, ROWS // len(x))
+        size = max(1, self.rows // len(x))
         parts = []
         for start in range(0, samples, size):
             eps = torch.randn(min(size, samples - start), *mu.shape, device=mu.device)
