@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
@@ -34,9 +36,11 @@ TINY = ["model.encoder.hidden=[32]", "model.decoder.hidden=[32]", "logger=csv", 
 
 
 def begin(*words):
-    """`dgm train` in a process group of its own, as a terminal would start it."""
+    """`dgm train` in a process group of its own, as a terminal would start it: Ctrl-C is heard, also where it is not
+    heard by these tests, in a shell's background."""
     command = [sys.executable, "-m", "dgm.cli.main", "train", *TINY, *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
 
 
 def test_two_processes_on_one_run_train_it_once():
@@ -50,11 +54,14 @@ def test_two_processes_on_one_run_train_it_once():
 def test_ctrl_c_ends_all_jobs_side_by_side_and_leaves_each_resumable():
     words = ["-m", "launcher=parallel", "hydra.launcher.jobs=2", "seed=0,1,2", "study=s"]
     sweep = begin(*words, "trainer.max_epochs=100000")
-    begun = (line for line in sweep.stderr if line.startswith("Training VAE"))
-    list(itertools.islice(begun, 2))
+    late = Timer(150, os.killpg, (sweep.pid, signal.SIGKILL))  # what was never begun is not waited for
+    late.start()
+    begun = itertools.accumulate(line.count("Training VAE") for line in sweep.stderr)
+    next(count for count in begun if count == 2)
     time.sleep(1)
     os.killpg(sweep.pid, signal.SIGINT)
     assert sweep.wait(60) == 130
+    late.cancel()
     runs = find("outputs/s")
     assert [run.state for run in runs] == ["interrupted", "interrupted"]
     for run in runs:
