@@ -204,5 +204,15 @@ def test_the_default_metrics_of_a_model_are_such_that_it_can_have(name):
     config = compose("train", [f"model={name}", *NEEDS.get(name, [])])
     with torch.device("meta"):
         model = build(config["model"])
-    for metric in build(config["metric"]).values():
-        metric.refuse(model, build(config["data"]))
+    metrics, data = build(config["metric"]), build(config["data"])
+    assert metrics and {name: refusal(metric, model, data) for name, metric in metrics.items()} == dict.fromkeys(
+        metrics
+    )
+
+
+def refusal(metric, model, data):
+    try:
+        metric.refuse(model, data)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None

@@ -107,17 +107,20 @@ TINY = ["model=gan", "model.generator.hidden=[16]", "model.critic.hidden=[16]", 
 QUIET = ["data.val=0", "metric=[]", "callbacks=[default]"]
 
 
+def beginning(words, seed):
+    """A game as a run of these words begins: model, training images, an optimizer for generator and critic."""
+    config = compose("train", words)
+    seed_all(seed, 1)
+    model, data = build(config["model"]), build(config["data"])
+    both = [torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (model.generator, model.critic)]
+    return model, data.set("train").tensors["image"], both
+
+
 def test_training_is_the_algorithm_written_by_hand():
     words = [*TINY, *QUIET, "model.critic_steps=2", "trainer.max_steps=3", "data.batch_size=40", "seed=4"]
     assert dgm(["train", *words, "callbacks.reproducible.seed=4"]) == 0
     (run,) = find("outputs")
-    config = compose("train", words)
-    seed_all(4, 1)
-    model, data = build(config["model"]), build(config["data"])
-    images = data.set("train").tensors["image"]
-    players = [
-        torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (model.generator, model.critic)
-    ]
+    model, images, players = beginning(words, 4)
     softplus = nn.functional.softplus
     order = iter(Order(len(images), 80, True, 4))
     for update in range(3):
@@ -142,13 +145,7 @@ def test_two_processes_train_as_one_whose_gradients_are_averaged():
     words = [*TINY, *QUIET, "trainer.max_steps=2", "data.batch_size=40", "seed=4"]
     assert dgm(["train", *words, "trainer=ddp", "trainer.accelerator=cpu"]) == 0
     (run,) = find("outputs")
-    config = compose("train", words)
-    seed_all(4, 1)
-    model, data = build(config["model"]), build(config["data"])
-    images = data.set("train").tensors["image"]
-    players = [
-        torch.optim.Adam(p.parameters(), 2e-4, (0.5, 0.999), fused=True) for p in (model.generator, model.critic)
-    ]
+    model, images, players = beginning(words, 4)
     orders = [iter(Order(len(images), 40, True, 4, rank, 2)) for rank in range(2)]
     softplus = nn.functional.softplus
     for update in range(2):
@@ -522,3 +519,40 @@ def test_games_of_every_kind_train_and_are_watched_by_command(words):
     (run,) = find("outputs")
     logged = {row["name"]: float(row["value"]) for row in run.curve()}
     assert math.isfinite(logged["health/gradient_critic"]) and logged["health/diversity"] > 0
+
+
+def test_both_players_pay_for_guesses_each_by_its_own_bounded_gradient():
+    words = [
+        *TINY,
+        *QUIET,
+        "model.conditional=true",
+        "model.auxiliary=0.5",
+        "trainer.max_steps=2",
+        "data.batch_size=40",
+    ]
+    words += ["model.clip_norm=0.02", "model.critic_clip_norm=0.3", "seed=4"]
+    assert dgm(["train", *words]) == 0
+    (run,) = find("outputs")
+    model, images, (generator, critic) = beginning(words, 4)
+    labels = build(compose("train", words)["data"]).set("train").tensors["label"]
+    softplus, order = nn.functional.softplus, iter(Order(len(images), 40, True, 4))
+    pay = lambda said, y: 0.5 * nn.functional.cross_entropy(said[:, 1:], y)  # noqa: E731
+    for update in range(2):
+        seed_all(4, 2, update, 0)
+        rows = next(order).rows
+        x, y = unit(images[rows]), labels[rows]
+        h = nn.functional.one_hot(y, 10).float()
+        fake = model.generator(torch.randn(40, 4), h).detach()
+        real, false = model.critic(x), model.critic(fake)
+        critic.zero_grad()
+        (softplus(-real[:, 0]).mean() + softplus(false[:, 0]).mean() + pay(real, y) + pay(false, y)).backward()
+        nn.utils.clip_grad_norm_(model.critic.parameters(), 0.3)
+        critic.step()
+        said = model.critic(model.generator(torch.randn(40, 4), h))
+        generator.zero_grad()
+        (softplus(-said[:, 0]).mean() + pay(said, y)).backward()
+        nn.utils.clip_grad_norm_(model.generator.parameters(), 0.02)
+        generator.step()
+    trained = run.model().state_dict()
+    for name, weight in model.state_dict().items():
+        assert name == "step" or torch.allclose(weight, trained[name], atol=1e-6), name
