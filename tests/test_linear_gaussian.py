@@ -89,7 +89,7 @@ def test_a_bound_of_many_samples_is_the_same_in_any_chunks(model, monkeypatch):
     x = points(model, 4)
     torch.manual_seed(3)
     whole = model.log_likelihood(x, 64)
-    monkeypatch.setattr("dgm.modules.vae.ROWS", 8)
+    monkeypatch.setattr(model, "rows", 8)
     torch.manual_seed(3)
     assert torch.allclose(model.log_likelihood(x, 64), whole, atol=1e-9)
 
