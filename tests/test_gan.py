@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dgm.callbacks.health import Health
@@ -94,13 +95,21 @@ def test_dcgan_reaches_any_size(shape):
     assert critic(images).shape == (3,)
 
 
-def test_spectral_normalisation_bounds_every_layer():
-    critic = Critic([1, 8, 8], width=4, spectral=True)
-    for _ in range(50):
-        critic(torch.rand(2, 1, 8, 8))
-    for layer in critic.modules():
-        if isinstance(layer, nn.Linear):
-            assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=0.02)
+@pytest.mark.parametrize("critic", [Critic, sngan.Critic])
+def test_spectral_normalisation_bounds_every_layer(critic):
+    critic = critic([1, 8, 8], width=4, spectral=True, condition=3)
+    for _ in range(80):
+        critic(torch.rand(2, 1, 8, 8), F.one_hot(torch.tensor([0, 2]), 3).float())
+    layers = [m for m in critic.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+
+
+def test_features_are_summed_over_all_places():
+    critic = sngan.Critic([1, 8, 8], width=1, spectral=False)  # Miyato et al. (2018), table 4: global sum pooling
+    critic.blocks = nn.Identity()
+    nn.init.ones_(critic.last.weight)
+    assert critic(torch.ones(1, 1, 8, 8)).item() == 64
 
 
 TINY = ["model=gan", "model.generator.hidden=[16]", "model.critic.hidden=[16]", "model.latent=4", "logger=csv"]
@@ -330,6 +339,24 @@ class Planted(nn.Module):
 
     def record(self, values):
         self.logged.append(values)
+
+
+class Told(Planted):
+    """A planted game that is told labels."""
+
+    def sample(self, n, generator, label=None):
+        self.asked = label
+        return super().sample(n, generator)
+
+    def given(self, batch):
+        return unit(batch["image"]), batch["label"]
+
+
+def test_a_conditional_game_is_watched_with_the_labels_of_real_images():
+    batch = {"image": torch.zeros(8, 1, 8, 8, dtype=torch.uint8), "label": torch.arange(8)}
+    health, game = Health(every=1, samples=5), Told(1.0, 1.0, 0)
+    health.look(game, batch)
+    assert game.asked.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

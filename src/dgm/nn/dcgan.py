@@ -81,7 +81,7 @@ class Critic(nn.Module):
         guesses: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__()
-        wrap: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else _as_it_is
+        wrap: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else nn.Identity()
         sizes, layers, before = levels(shape), list[nn.Module](), shape[0]
         for i, after in enumerate(widths(shape, width)):
             padding = (1 + sizes[i][0] % 2, 1 + sizes[i][1] % 2)
@@ -108,7 +108,3 @@ def small_weights(layer: nn.Module) -> None:
         nn.init.zeros_(cast(Tensor, layer.bias))
     elif isinstance(layer, nn.BatchNorm2d):
         nn.init.normal_(layer.weight, 1.0, 0.02)
-
-
-def _as_it_is(layer: nn.Module) -> nn.Module:
-    return layer
