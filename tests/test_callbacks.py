@@ -55,6 +55,8 @@ def test_averaging_of_what_has_no_weights_is_refused(train, capsys):
     assert train("callbacks=[default,ema]", "callbacks.ema.parts=[generator]") == 1
     err = capsys.readouterr().err
     assert "callbacks.ema.parts=['generator']" in err and "decoder, encoder" in err and "Traceback" not in err
+    assert train("callbacks=[default,ema]", "callbacks.ema.parts=[decoder,generator]") == 1
+    assert "callbacks.ema.parts=['generator']" in capsys.readouterr().err
 
 
 def test_what_is_evaluated_of_an_averaged_run_is_the_average(train):

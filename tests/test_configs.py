@@ -58,8 +58,7 @@ NEEDS = {
     "density": ["model.encoder.hidden=[8]", "likelihood=gaussian"],
     "wavenet": ["data.shape=[1,1,64]"],
     "fsdd": ["model=wavenet", "likelihood=categorical"],
-    "mnist": [], "fashion_mnist": [], "kmnist": [], "cifar10": [], "shapes": [],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

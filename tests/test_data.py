@@ -232,7 +232,7 @@ def test_every_data_yaml_makes_a_data_module(name, tmp_path):
     OmegaConf.resolve(config)
     data = instantiate(config.data, _convert_="all")
     assert data.name == name and data.seed == 4 and data.batch_size == 3 and callable(data.source)
-    if name in ("digits", "shapes", "density"):
+    if name in ("digits", "shapes", "coloured_shapes", "density"):
         batch = next(iter(data.train_dataloader()))
         assert all(len(tensor) == 3 for tensor in batch.values()) and data.size("val") > 100
 
@@ -643,7 +643,22 @@ def test_sprites_are_split_once_and_for_all():
     rows = torch.cat([train.rows, test.rows])
     assert torch.equal(rows.sort().values, torch.arange(737_280))
     assert torch.equal(shapes.load(64).test.rows, test.rows)
-    assert torch.equal(test.fetch(torch.tensor([3]))["factors"], shapes.factors(test.rows[3:4]))
+    batch = test.fetch(torch.arange(20))
+    assert torch.equal(batch["factors"], shapes.factors(test.rows[:20]))
+    assert torch.equal(batch["label"], batch["factors"][:, 0])
+
+
+def test_sprites_come_in_colours():
+    train, test = shapes.load(32, colours=3)
+    assert len(train) + len(test) == 3 * 737_280
+    rows = torch.tensor([0, 1, 2]) * 737_280 + 123_456
+    batch = train.base.fetch(rows)
+    assert batch["factors"][:, 0].tolist() == [0, 1, 2]
+    assert torch.equal(batch["factors"][:, 1:], shapes.factors(rows % 737_280))
+    grey = shapes.Sprites(32).fetch(rows % 737_280)["image"]
+    for channel in range(3):  # red, green, blue
+        assert torch.equal(batch["image"][channel, channel], grey[channel, 0])
+        assert not batch["image"][channel, [c for c in range(3) if c != channel]].any()
 
 
 def npz(path: Path, n: int = 12, **changed: np.ndarray) -> Path:
@@ -665,6 +680,7 @@ def test_the_genuine_file_is_read(tmp_path):
         batch = whole(data)
         assert batch["image"].numpy().tobytes() == (255 * raw["imgs"][data.rows]).tobytes()
         assert batch["factors"].tolist() == raw["latents_classes"][data.rows, 1:].tolist()
+        assert batch["label"].tolist() == raw["latents_classes"][data.rows, 1].tolist()
     with pytest.raises(ValueError, match=r"data\.source\.test=12 leaves nothing"):
         shapes.load(path=str(path), test=12)
     with pytest.raises(ValueError, match=r"data\.source\.size=32.* set it to 64"):

@@ -12,11 +12,13 @@ from torch import nn
 from dgm.callbacks.saturation import Saturation
 from dgm.cli.main import run as dgm
 from dgm.configs import ConfigError
+from dgm.data import shapes
 from dgm.figures import vector_arithmetic
 from dgm.figures.loss_zoo import measured
 from dgm.figures.points_on_a_line import Snapshot, kernel_density
 from dgm.figures.transformer import energy_distance
 from dgm.figures.wasserstein_lines import jensen_shannon, transport
+from dgm.images import unit
 from dgm.losses.adversarial import minimax, non_saturating
 from dgm.runs import find
 
@@ -187,7 +189,16 @@ def test_slant_and_thickness_of_strokes():
     leaning[0, torch.arange(1, 8), 8 - torch.arange(1, 8)] = 1  # one to the right for each row upwards
     both = torch.stack([upright, leaning])
     assert vector_arithmetic.slant(both).tolist() == pytest.approx([0, 1], abs=1e-5)
-    assert vector_arithmetic.thickness(both).tolist() == pytest.approx([7 / 81, 7 / 81])
+    assert vector_arithmetic.ink(both).tolist() == pytest.approx([7 / 81, 7 / 81])
+
+
+def test_size_and_colour_of_sprites():
+    rows = torch.tensor([0, 0, 2]) * 737_280  # the smallest square, red and blue
+    rows[1] += 5 * 40 * 32 * 32  # the largest
+    x = unit(shapes.load(64, colours=3).train.base.fetch(rows)["image"])
+    assert vector_arithmetic.blue(x).tolist() == [0, 0, 1]
+    small, large, blue = vector_arithmetic.ink(x).tolist()
+    assert small == blue and large / small == pytest.approx(4, rel=0.15)  # twice as wide
 
 
 def test_vector_arithmetic_is_drawn_and_refuses_too_few_codes(games, capsys, tmp_path):
@@ -201,3 +212,5 @@ def test_vector_arithmetic_is_drawn_and_refuses_too_few_codes(games, capsys, tmp
     capsys.readouterr()
     assert dgm(["figure", *words, "figure.n=100", "figure.codes=90"]) == 1
     assert "raise figure.n" in capsys.readouterr().err
+    assert dgm(["figure", *words, "figure.attribute=colour"]) == 1
+    assert "figure.attribute=colour, but digits has none" in capsys.readouterr().err

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from dgm.cli.compose import compose
+from dgm.configs import build
 from dgm.data import digits
 from dgm.data.sets import Arrays, fingerprint, whole
 from dgm.images import bits_per_dim, quantise, unit
@@ -423,6 +425,14 @@ def test_quality_against_test_images_is_nothing_for_them_and_says_so(cache):
     assert train.values["fid_classifier"] == pytest.approx(report.values["fid_classifier_floor"], rel=1e-6)
     with pytest.raises(ValueError, match=r"data\.val=0"):
         SampleQuality(OwnClassifier(), str(cache), reference="val").refuse(Replay(test), SimpleNamespace(val=0))
+
+
+def test_while_it_trains_a_game_is_compared_with_validation_images(cache):
+    words = ["data.val=300", "callbacks=[quality]", "callbacks.quality.metric.samples=300", f"cache='{cache}'"]
+    config = compose("train", words)
+    data, judge = build(config["data"]), build(config["callbacks"]["quality"])
+    val = whole(data.raw("val"))["image"]
+    assert judge.metric(Replay(val), data, CPU).values["fid_classifier"] < 1e-4
 
 
 def test_quality_is_repeatable_and_leaves_the_model_and_the_noise_alone(cache):

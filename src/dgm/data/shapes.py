@@ -1,9 +1,11 @@
 """Procedural sprites on the factor grid of dSprites (Matthey et al., 2017), and dSprites from its file.
 
-Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y). Rows are ordered as in
-dSprites: y runs fastest, shape slowest. The colour of dSprites, which never varies, is left out.
+Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y), or 6 with the colour before them.
+Rows are ordered as in dSprites: y runs fastest, shape slowest of five. The colour, which never varies in dSprites, is
+there only where more than one is asked for. The label of an image is its shape.
 """
 
+import colorsys
 import math
 import zipfile
 import zlib
@@ -28,9 +30,16 @@ CANVAS = 64  # side of the canvas, in the unit of all lengths below
 FIRST = 16.5  # centre of a sprite at position 0; each position is one unit further, the last at 47.5
 
 
-def load(size: Literal[32, 64] = 64, path: str | None = None, test: Annotated[int, Ge(1)] = 10_000) -> Splits:
-    """All 737,280 images, `test` of them set apart by a fixed shuffle; drawn, or read from the npz `path`."""
+def load(
+    size: Literal[32, 64] = 64,
+    path: str | None = None,
+    test: Annotated[int, Ge(1)] = 10_000,
+    colours: Annotated[int, Ge(1)] = 1,
+) -> Splits:
+    """All 737,280 images in each colour, `test` of them set apart by a fixed shuffle; drawn, or read from the npz."""
     data: Set = Sprites(size) if path is None else read(path, size)
+    if colours > 1:
+        data = Coloured(data, colours)
     if test >= len(data):
         raise ValueError(f"data.source.test={test} leaves nothing of {len(data)} images; lower it")
     order = torch.randperm(len(data), generator=generator(0))
@@ -105,12 +114,31 @@ class Sprites:
         return views[..., :: self.step, :: self.step]
 
     def fetch(self, indices: Tensor) -> Batch:
-        """Rows [B] -> {"image": uint8 [B, 1, S, S], 0 or 255, "factors": int64 [B, F]}."""
+        """Rows [B] -> {"image": uint8 [B, 1, S, S], 0 or 255, "label": int64 [B], "factors": int64 [B, F]}."""
         drawn = factors(indices)
         shape, scale, angle, x, y = drawn.unbind(1)
         plate = (shape * SIZES[1] + scale) * SIZES[2] + angle
         image = self.windows[plate, SIZES[4] - 1 - y, SIZES[3] - 1 - x]
-        return {"image": image.unsqueeze(1), "factors": drawn}
+        return {"image": image.unsqueeze(1), "label": shape, "factors": drawn}
+
+
+class Coloured:
+    """Sprites in each of `colours` hues from red by way of green to blue; the hue is the first factor."""
+
+    def __init__(self, base: Set, colours: int) -> None:
+        self.base = base
+        hues = [colorsys.hsv_to_rgb(2 / 3 * i / (colours - 1), 1, 1) for i in range(colours)]
+        self.hues = torch.tensor(hues).mul(255).round().to(torch.uint8).view(colours, 3, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.hues) * len(self.base)
+
+    def fetch(self, indices: Tensor) -> Batch:
+        """Rows [B] -> {"image": uint8 [B, 3, S, S], "label": int64 [B], "factors": int64 [B, F]}."""
+        colour, row = indices // len(self.base), indices % len(self.base)
+        batch = self.base.fetch(row)
+        image = self.hues[colour].where(batch["image"] > 0, 0)
+        return {**batch, "image": image, "factors": torch.cat([colour[:, None], batch["factors"]], 1)}
 
 
 def read(path: str, size: int) -> Arrays:
@@ -130,7 +158,8 @@ def read(path: str, size: int) -> Arrays:
         raise _corrupt(path, f"imgs {list(images.shape)} {images.dtype}, classes {list(classes.shape)}")
     if size != CANVAS:
         raise ValueError(f"data.source.size={size}, but the images in {path} are 64 x 64; set it to 64")
-    return Arrays({"image": images.mul_(255).unsqueeze(1), "factors": classes[:, 1:].long()})
+    known = classes[:, 1:].long()
+    return Arrays({"image": images.mul_(255).unsqueeze(1), "label": known[:, 0].clone(), "factors": known})
 
 
 def _corrupt(path: str, why: str) -> ValueError:

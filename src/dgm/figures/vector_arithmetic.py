@@ -21,7 +21,7 @@ from dgm.modules.base import Samples
 from dgm.runs import Run
 
 GOAL, CONTROL = 0.70, 0.35  # success with arithmetic at least, without it at most
-Attribute = Literal["thickness", "slant"]
+Attribute = Literal["thickness", "slant", "size", "colour"]
 
 
 class Parts(NamedTuple):
@@ -55,7 +55,10 @@ def draw(
         raise ConfigError(
             f"run={run.folder}: vector arithmetic needs codes that hold the class; give an unconditional one"
         )
-    classifier: Any = OwnClassifier().ready(run.data(), Path(cache), partial(print, file=sys.stderr))
+    data = run.data()
+    if attribute == "colour" and data.shape[0] != 3:
+        raise ConfigError(f"figure.attribute=colour, but {data.name} has none; choose another attribute or run")
+    classifier: Any = OwnClassifier().ready(data, Path(cache), partial(print, file=sys.stderr))
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, model.latent, generator=generator)
     judge = partial(judged, model.decode, classifier, MEASURES[attribute])
@@ -90,9 +93,15 @@ def draw(
     return Drawing(figure, rates | counts | {"attribute": attribute, "classes": usable}, claims)
 
 
-def thickness(x: Tensor) -> Tensor:
-    """Mean intensity: [N, C, H, W] -> [N]."""
-    return x.flatten(1).mean(1)
+def ink(x: Tensor) -> Tensor:
+    """How much of the image is drawn on, in whatever colour: [N, C, H, W] -> [N]."""
+    return x.amax(1).flatten(1).mean(1)
+
+
+def blue(x: Tensor) -> Tensor:
+    """The share of blue in all light: [N, 3, H, W] -> [N]."""
+    light = x.sum((2, 3))
+    return light[:, 2] / light.sum(1).clamp_min(1e-6)
 
 
 def slant(x: Tensor) -> Tensor:
@@ -106,7 +115,7 @@ def slant(x: Tensor) -> Tensor:
     return -(mass * dx * dy).sum((1, 2)) / (mass * dy.square()).sum((1, 2)).clamp_min(1e-6)
 
 
-MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"thickness": thickness, "slant": slant}
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"thickness": ink, "size": ink, "slant": slant, "colour": blue}
 
 
 def judged(
