@@ -51,7 +51,7 @@ def test_diff_names_keys_values_origins_and_weights(train, capsys):
     assert dgm(["diff", str(a.folder), str(b.folder)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert "2 (the command line)" in lines["loss.beta"] and "4.0 (conf/loss/beta.yaml)" in lines["loss.beta"]
-    assert "conf/scheduler/cosine.yaml" in lines["scheduler.T_max"] and "not set" in lines["scheduler.T_max"]
+    assert "conf/scheduler/cosine.yaml" in lines["scheduler.shape"] and "not set" in lines["scheduler.shape"]
     assert "differ" in lines["weights:"]
     assert "optimizer.lr" not in lines
     assert dgm(["diff", str(a.folder), "nowhere"]) == 1

@@ -515,7 +515,7 @@ def test_each_player_has_its_own_schedule_and_bound_of_the_gradient():
     words = ["model.clip_norm=0.5", "+scheduler@model.critic_scheduler=cosine", "trainer.max_epochs=4"]
     m = build(compose("train", [*TINY, *words])["model"])
     (_generator, critic), (only,) = m.configure_optimizers()
-    assert only.optimizer is critic and only.T_max == 4
+    assert only["scheduler"].optimizer is critic and only["interval"] == "step"
     m._trainer = SimpleNamespace(world_size=1)
     optimizer = torch.optim.SGD(m.generator.parameters(), 1.0)
     before = [p.detach().clone() for p in m.generator.parameters()]

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 Config = dict[str, Any]
 MARKS = ("_target_", "_partial_")
 TRUSTED = (
-    *(f"dgm.{room}" for room in ("losses", "nn", "data", "modules", "metrics", "callbacks", "figures")),
+    *(f"dgm.{room}" for room in ("losses", "nn", "data", "modules", "metrics", "callbacks", "figures", "schedules")),
     *("torch.nn", "torch.optim", "torchmetrics", "torch.distributions"),
     *(f"pytorch_lightning.{room}" for room in ("trainer", "callbacks", "loggers", "strategies", "plugins")),
 )

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dgm.images import bits_per_dim, inputs
 from dgm.losses import Terms
+from dgm.schedules import OverBudget
 
 Batch = dict[str, Tensor]
 MakeOptimizer = Callable[..., Optimizer]
@@ -157,9 +158,21 @@ class Model(pl.LightningModule):
         self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(x))
 
     def configure_optimizers(self) -> Any:
-        """The injected optimizer, with its schedule per epoch where there is one."""
+        """The injected optimizer, with its schedule where there is one."""
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
-        return optimizer if self.make_scheduler is None else ([optimizer], [self.make_scheduler(optimizer)])
+        make = self.make_scheduler
+        return optimizer if make is None else ([optimizer], [self.schedule(make, optimizer)])
+
+    def schedule(self, make: MakeScheduler, optimizer: Optimizer) -> dict[str, Any]:
+        """A schedule as Lightning takes it: over the budget it is stepped per update, any other per epoch."""
+        schedule = make(optimizer)
+        return {"scheduler": schedule, "interval": "step" if isinstance(schedule, OverBudget) else "epoch"}
+
+    def on_train_start(self) -> None:
+        """Tell schedules the budget. (Asked for any earlier, Lightning forgets where in its epoch a run was cut.)"""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, OverBudget):
+                config.scheduler.over(self.trainer.estimated_stepping_batches)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of updates."""

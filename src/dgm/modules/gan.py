@@ -122,6 +122,7 @@ class GAN(Model):
         logits, error = self.judge(self.generate(len(x), label), label)
         loss = (self.loss(real_logits.detach(), logits)["generator"] + error).mean()
         self.descend(self.generator, loss, generator, self.clip_norm)
+        self.step_schedules("step")
         if (self.updates + 1) % self.log_every == 0:
             self.record({
                 "train/critic": critic_loss.item(), "train/penalty": penalty.item(), "train/generator": loss.item(),
@@ -215,18 +216,22 @@ class GAN(Model):
         return self.generator(z, self.condition(label))
 
     def configure_optimizers(self) -> Any:
-        """The same optimizer for both, with the critic's own rate; schedules, where there are any, per epoch."""
+        """The same optimizer for both, with the critic's own rate, and schedules where there are any."""
         own = {} if self.critic_lr is None else {"lr": self.critic_lr}
         both = [self.make_optimizer(self.generator.parameters()), self.make_optimizer(self.critic.parameters(), **own)]
         makers = (self.make_scheduler, self.make_critic_scheduler)
-        schedules = [make(one) for make, one in zip(makers, both, strict=True) if make is not None]
+        schedules = [self.schedule(make, one) for make, one in zip(makers, both, strict=True) if make is not None]
         return (both, schedules) if schedules else both
 
     def on_train_epoch_end(self) -> None:
-        """Lightning leaves schedules to us."""
-        schedules: Any = self.lr_schedulers() or []
-        for schedule in schedules if isinstance(schedules, list) else [schedules]:
-            schedule.step()
+        """Schedules per epoch."""
+        self.step_schedules("epoch")
+
+    def step_schedules(self, interval: str) -> None:
+        """Lightning leaves them to us; what is per step here counts the generator's."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == interval:
+                config.scheduler.step()
 
 
 def judged(real: Tensor, fake: Tensor) -> dict[str, float]:

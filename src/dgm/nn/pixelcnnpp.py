@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from dgm.images import signed
 from dgm.nn.masked import Above, Condition, MaskedConv2d, Rows, Shape, Size, Stream, raster
 
 
@@ -233,7 +234,8 @@ class PixelCNNPlusPlus(nn.Module):
         self.last = nn.Conv2d(width, outputs, 1)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: [B, C, H, W], h: [B, E, 1, 1] -> [B, P, H, W]."""
+        """x: images in 0..1 [B, C, H, W], h: [B, E, 1, 1] -> [B, P, H, W]."""
+        x = signed(x)  # what lies outside is grey
         features = [Pair(self.first_u(x), self.first_l(x))]
         for module, step in zip(self.steps, self.plan, strict=True):
             features.append(module(features[-1], None if step.short is None else features[step.short], h))
@@ -256,11 +258,11 @@ class PixelCNNPlusPlus(nn.Module):
                 us[i + 1] = walker.row(y, us[i], us[i + 1], None if step.short is None else us[step.short])
             stream.begin()
             for x in range(width):
-                ls[0] = stream.at(x, image[:, :, y, x])
+                ls[0] = stream.at(x, signed(image[:, :, y, x]))
                 for i, (walker, step) in enumerate(zip(walkers, self.plan, strict=True)):
                     ls[i + 1] = walker.at(y, x, ls[i], us[i + 1], None if step.short is None else ls[step.short])
                 output = torch.addmm(bias, F.elu(ls[-1]), weight)
                 for _ in range(channels):  # all colours of a pixel are drawn from the same
                     yield output
-                stream.put(x, image[:, :, y, x])
-            above = image[:, :, y].clone()
+                stream.put(x, signed(image[:, :, y, x]))
+            above = signed(image[:, :, y])
