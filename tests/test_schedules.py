@@ -13,7 +13,8 @@ from dgm.schedules import OverBudget
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [("linear", [1, 0.75, 0.5, 0.25, 0]), ("cosine", [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])]
+    ("shape", "expected"),
+    [("linear", [1, 0.75, 0.5, 0.25, 0]), ("cosine", [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0])],
 )
 def test_rates_fall_to_nothing_over_the_budget(shape, expected):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 2.0)
@@ -47,7 +48,9 @@ def test_a_budget_is_counted_in_updates_of_the_model(words, updates):
 
 
 def test_other_schedules_are_stepped_per_epoch_and_a_budget_has_an_end():
-    made = [build(compose("train", ["model=autoencoder", f"scheduler={name}"])["model"]) for name in ("cosine", "burda")]
+    made = [
+        build(compose("train", ["model=autoencoder", f"scheduler={name}"])["model"]) for name in ("cosine", "burda")
+    ]
     schedules = [m.configure_optimizers()[1][0] for m in made]
     assert [schedule["interval"] for schedule in schedules] == ["step", "epoch"]
     with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
