@@ -75,6 +75,7 @@ class MaskedConv2d(nn.Conv2d):
         own, seen = colours(after, channels)[:, None], colours(before, channels)
         mask[:, :, -1, self.columns] = (own >= seen if kind == "B" else own > seen).to(mask)
         self.register_buffer("mask", mask, persistent=False)
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="linear")  # variance 1 / inputs (LeCun et al., 1998, eq. 16)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, I, H, W] -> [B, O, H, W], over the stride."""
@@ -88,6 +89,7 @@ class Above(nn.Conv2d):
     def __init__(self, before: int, after: int, size: int, strict: bool = False, stride: int = 1) -> None:
         super().__init__(before, after, (size // 2 + (not strict), size), stride, padding=(0, size // 2))
         self.strict, self.rows = strict, size // 2
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, I, H, W] -> [B, O, H, W], over the stride."""

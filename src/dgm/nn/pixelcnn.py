@@ -10,6 +10,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from dgm.images import signed
 from dgm.nn.masked import (
     Above,
     Condition,
@@ -91,8 +92,8 @@ class Blocks(nn.Module):
         self.last = MaskedConv2d("B", 2 * width, outputs, 1, channels=groups)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
-        features = self.first(x)
+        """x: images in 0..1 [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
+        features = self.first(signed(x))  # what lies outside is grey, so the edges are seen
         for block in self.blocks:
             features = block(features, h)
         return self.last(self.head(features.relu()).relu())
@@ -107,11 +108,11 @@ class Blocks(nn.Module):
                 one.begin()
             for x in range(width):
                 for _ in range(channels):
-                    features = first.at(x, image[:, :, y, x])
+                    features = first.at(x, signed(image[:, :, y, x]))
                     for block in blocks:
                         features = block.at(x, features)
                     yield last.at(x, head.at(x, features.relu()).relu_())
-                first.put(x, image[:, :, y, x])
+                first.put(x, signed(image[:, :, y, x]))
 
 
 class PixelCNN(Blocks):
@@ -178,8 +179,8 @@ class GatedPixelCNN(nn.Module):
         self.last = MaskedConv2d("B", width, outputs, 1, channels=groups)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
-        """x: [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
-        v = x
+        """x: images in 0..1 [B, C, H, W], h: [B, E, H or 1, W or 1] -> [B, P, H, W]."""
+        v = x = signed(x)
         for layer in self.layers:
             v, x = layer(v, x, h)
         return self.last(self.head(x.relu()).relu())
@@ -203,11 +204,11 @@ class GatedPixelCNN(nn.Module):
                 above = gate(up if extra is None else up + extra.permute(1, 2, 0), 1)
             for x in range(width):
                 for _ in range(channels):
-                    features = image[:, :, y, x]
+                    features = signed(image[:, :, y, x])
                     for layer in layers:
                         inner = gate(stream[layer.horizontal].at(x, features), self.groups)
                         out = stream[layer.out].at(x, inner)
                         features = out if layer.first else features + out
                     yield stream[self.last].at(x, stream[self.head].at(x, features.relu()).relu_())
-                stream[layers[0].horizontal].put(x, image[:, :, y, x])
-            above = image[:, :, y].clone()
+                stream[layers[0].horizontal].put(x, signed(image[:, :, y, x]))
+            above = signed(image[:, :, y])
