@@ -231,7 +231,8 @@ class GAN(Model):
         """Lightning leaves them to us; what is per step here counts the generator's."""
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == interval:
-                config.scheduler.step()
+                schedule: Any = config.scheduler
+                schedule.step()
 
 
 def judged(real: Tensor, fake: Tensor) -> dict[str, float]:
