@@ -245,6 +245,15 @@ def test_what_cannot_be_built_is_said_in_words():
         model("made", classes=2).objective(images("bernoulli", (1, 3, 3)))
 
 
+def test_a_conditional_pixelvae_is_trained_measured_and_asked_for_labels_by_command():
+    small = ["model.network.width=4", "model.network.blocks=1", "model.latent=2", "metric.likelihood.samples=5"]
+    words = ["logger=csv", "metric=[likelihood,label_agreement]", "metric.label_agreement.samples=100", *small]
+    assert dgm(["train", "model=pixelvae", "model.conditional=true", "trainer.max_epochs=1", *words]) == 0
+    (run,) = find("outputs")
+    assert run.values["iw_5"] > run.values["elbo"] and 0 <= run.values["label_accuracy"] <= 1
+    assert list(run.folder.glob("samples/reconstructions_*.png"))
+
+
 @pytest.mark.parametrize("name", ["fvsbn", "made", "pixelcnn", "gated_pixelcnn", "pixelrnn"])
 def test_they_train_measure_and_sample_by_command(name):
     small = ["model.network.hidden=[16]"] if name == "made" else []
@@ -268,26 +277,48 @@ def test_skewed_rows_hold_a_diagonal_per_column_and_come_back():
     assert torch.equal(unskew(skewed), x)
 
 
-def test_a_pixelvae_integrated_over_its_code_sums_to_one_and_ignores_it_where_its_kl_is_zero():
+@pytest.mark.parametrize("classes", [0, 2])
+def test_a_pixelvae_integrated_over_its_code_sums_to_one_and_hears_code_and_label(classes):
     torch.manual_seed(0)
     encoder, decoder = Encoder([1, 2, 3], 1, [8], heads=2), Decoder([4, 2, 3], 1, [8])
-    adam, net = partial(torch.optim.Adam, lr=1e-3), partial(PixelCNN, width=4, blocks=1)
-    m = PixelVAE(encoder, decoder, net, 4, Bernoulli(), elbo, [1, 2, 3], adam, latent=1).double()
+    parts = (encoder, decoder, partial(PixelCNN, width=4, blocks=1), 4, Bernoulli(), elbo, [1, 2, 3])
+    adam, told = partial(torch.optim.Adam, lr=1e-3), {"classes": classes, "conditional": classes > 0}
+    m = PixelVAE(*parts, adam, latent=1, **told).double()
     for parameter in [*m.network.parameters(), *m.decoder.parameters()]:
         torch.nn.init.normal_(parameter, std=0.7)
     every = images("bernoulli", (1, 2, 3))
+    label = torch.ones(64, dtype=torch.long) if classes else None
     z = torch.linspace(-6, 6, 2001, dtype=torch.double)  # the one-dimensional prior, by quadrature
     log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(z) + torch.log(z[1] - z[0])
-    log_p = torch.stack([(m.fit(x[None], z[:, None, None])[:, 0] + log_prior).logsumexp(0) for x in every])
+    of = None if label is None else label[:1]
+    log_p = torch.stack([(m.fit(x[None], z[:, None, None], of)[:, 0] + log_prior).logsumexp(0) for x in every])
     assert abs(log_p.exp().sum().item() - 1) < 1e-6
-    assert (
-        m.fit(every[:1], torch.zeros(1, 1, 1).double()) - m.fit(every[:1], torch.ones(1, 1, 1).double())
-    ).abs() > 0.01
-    bound = m.objective(every)["elbo"]
-    repeated = torch.stack([m.objective(every)["elbo"] for _ in range(200)])
+    at_zero, at_one = (m.fit(every[:1], torch.full((1, 1, 1), code).double(), of) for code in (0, 1))
+    assert (at_zero - at_one).abs() > 0.01
+    bound = m.objective(every, label)["elbo"]
+    repeated = torch.stack([m.objective(every, label)["elbo"] for _ in range(200)])
     assert (repeated.mean(0) < log_p + 4 * repeated.std(0) / 200**0.5).all() and bound.shape == (64,)
-    decoded = m.decode(z[:3, None])
-    assert torch.equal(decoded, m.decode(z[:3, None])) and set(decoded.unique().tolist()) <= {0.0, 1.0}
+    tight = m.log_likelihood(every, 3000, label)  # an importance-weighted bound comes near
+    assert (log_p.exp() * (tight - log_p).abs()).sum() < 0.05  # on average over what the model draws
+    decoded = m.decode(z[:3, None], None if label is None else label[:3])
+    assert set(decoded.unique().tolist()) <= {0.0, 1.0}
+    if classes:
+        other = m.fit(every[:1], torch.zeros(1, 1, 1).double(), torch.zeros(1, dtype=torch.long))
+        assert (at_zero - other).abs() > 0.01
+        with pytest.raises(ValueError, match="give it labels"):
+            m.decode(z[:3, None])
+        assert m.sample(5).shape == (5, 1, 2, 3)
+
+
+def test_labels_of_several_posterior_samples_stay_with_their_images():
+    torch.manual_seed(0)
+    encoder, decoder = Encoder([1, 2, 3], 1, [8], heads=2), Decoder([4, 2, 3], 1, [8])
+    parts = (encoder, decoder, partial(PixelCNN, width=4, blocks=1), 4, Bernoulli(), elbo, [1, 2, 3])
+    m = PixelVAE(*parts, torch.optim.Adam, latent=1, classes=3, conditional=True)
+    x, z, label = torch.ones(3, 1, 2, 3), torch.randn(4, 3, 1), torch.arange(3)
+    together = m.fit(x, z, label)
+    alone = torch.stack([m.fit(x[i : i + 1], z[:, i : i + 1], label[i : i + 1])[:, 0] for i in range(3)], 1)
+    assert torch.allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -133,6 +133,11 @@ def test_anchors_stand_beside_a_distance_and_are_no_metric(tmp_path, capsys):
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+def test_where_no_usual_value_was_measured_all_are_shown():
+    assert set(main_metrics(["modes", "between", "high_quality_low"])) == {"between", "modes"}
+    assert main_metrics(["modes", "elbo"]) == ["elbo"]
+
+
 def test_one_name_from_two_metrics_is_two_columns(tmp_path):
     run = fake(tmp_path / "a", [], {"seed": 0}, {"fid": 1.0})
     part = json.loads((tmp_path / "a" / "result.json").read_text())

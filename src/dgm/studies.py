@@ -13,7 +13,7 @@ import pandas as pd
 from dgm.configs import Config, flatten
 from dgm.runs import UNIDENTIFIED, Run
 
-MAIN = ("elbo", "reconstruction", "kl", "bits_per_dim", "active_units", "iw_*", "fid_*")
+MAIN = ("elbo", "reconstruction", "kl", "bits_per_dim", "active_units", "iw_*", "fid_*", "label_accuracy")
 BESIDE = (
     "_low",
     "_high",
@@ -81,9 +81,9 @@ def measured(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_metrics(names: Sequence[str]) -> list[str]:
-    """Those of the names that a study is first judged by, in their usual order."""
-    judged = [n for n in _in_order(names) if any(fnmatch(base(n), pattern) for pattern in MAIN)]
-    return [n for n in judged if not base(n).endswith(BESIDE)]
+    """Those of the names that a study is first judged by, in their usual order; where none of them is there, all."""
+    alone = [n for n in _in_order(names) if not base(n).endswith(BESIDE)]
+    return [n for n in alone if any(fnmatch(base(n), pattern) for pattern in MAIN)] or alone
 
 
 def anchors(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dgm.callbacks.progress import served
-from dgm.images import grid, inputs
+from dgm.images import grid
 
 
 class Grids(pl.Callback):
@@ -62,8 +62,9 @@ def pictures(model: Any, data: Any, n: int) -> list[tuple[str, Tensor, int]]:
     if hasattr(model, "sample"):
         shown.append(("samples", model.sample(n, generator=torch.Generator().manual_seed(0)).cpu(), 8))
     if hasattr(model, "encode") and hasattr(model, "decode"):
-        x = inputs(data.set("test").fetch(torch.arange(min(n // 2, data.size("test")))))
-        again = model.decode(model.encode(x.to(model.device))).cpu()
+        batch = data.set("test").fetch(torch.arange(min(n // 2, data.size("test"))))
+        x, *label = (part.to(model.device) for part in model.given(batch))
+        x, again = x.cpu(), model.decode(model.encode(x), *label).cpu()
         shown.append(("reconstructions", torch.stack([x, again], 1).flatten(0, 1), 8))
     model.train(was_training)
     return shown

@@ -94,7 +94,8 @@ class Likelihood:
         parts = []
         for index, batch in enumerate(rows.split(self.batch_size)):
             with seeded(device, self.seed, 1, index):
-                parts.append(model.log_likelihood(_fetch(data, batch, device), self.samples).cpu().double())
+                x, *label = _given(model, data, batch, device)
+                parts.append(model.log_likelihood(x, self.samples, *label).cpu().double())
         values, name = torch.cat(parts), f"iw_{self.samples}"
         return {name: float(values.mean())} | _interval(name, values)
 

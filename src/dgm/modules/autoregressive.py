@@ -81,12 +81,8 @@ class Autoregressive(Model):
         return self.likelihood.log_prob(x, self.network(x, h, member=member))
 
     def condition(self, label: Tensor | None, like: Tensor) -> Tensor | None:
-        """Labels [B] as the network takes them: one-hot, [B, E, 1, 1]."""
-        if not self.classes:
-            return None
-        if label is None:
-            raise ValueError("this model is conditional: give it labels")
-        return F.one_hot(label, self.classes).to(like)[:, :, None, None]
+        """Labels [B] as the network takes them, [B, E, 1, 1]; nothing where it takes none."""
+        return one_hot(label, self.classes, like) if self.classes else None
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None, label: Tensor | None = None) -> Tensor:
@@ -113,6 +109,13 @@ class Autoregressive(Model):
         Of several members the first draws.
         """
         return complete(self.network, self.likelihood, x, known, noise, self.condition(label, x), cached)
+
+
+def one_hot(label: Tensor | None, classes: int, like: Tensor) -> Tensor:
+    """Labels [B] -> [B, E, 1, 1]. Errors: ValueError where there are none."""
+    if label is None:
+        raise ValueError("this model is conditional: give it labels, or a run with model.conditional=false")
+    return F.one_hot(label, classes).to(like)[:, :, None, None]
 
 
 def autoregression(

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from dgm.losses import Terms
 from dgm.losses.variational import Draw
-from dgm.modules.autoregressive import Conditional, autoregression, complete
-from dgm.modules.base import MakeOptimizer, MakeScheduler
+from dgm.modules.autoregressive import Conditional, autoregression, complete, one_hot
+from dgm.modules.base import MakeOptimizer, MakeScheduler, conditioned
 from dgm.modules.vae import VAE
 
 
 class PixelVAE(VAE):
     """Gulrajani et al. (2017), one level: p(x | z) = prod_i p(x_i | x_<i, z).
 
-    decoder: codes -> `features` maps, which condition every layer of the network. Where the network can do without
-    the code, the KL says so: its posterior falls back to the prior (sec. 3.1).
+    decoder: codes -> `features` maps, which condition every layer of the network, beside the label of a conditional
+    model. Where the network can do without the code, the KL says so: its posterior falls back to the prior (sec. 3.1).
     """
 
     likelihood: Conditional  # type: ignore[assignment]
@@ -37,28 +37,41 @@ class PixelVAE(VAE):
         latent: Annotated[int, Ge(1)],
         samples: Annotated[int, Ge(1)] = 1,
         scheduler: MakeScheduler | None = None,
+        classes: Annotated[int, Ge(0)] = 0,
+        conditional: bool = False,
     ) -> None:
         super().__init__(encoder, decoder, likelihood, loss, optimizer, latent, samples, scheduler)  # type: ignore[arg-type]
-        self.network, self.shape = autoregression(network, likelihood, shape, features), tuple(shape)
+        self.classes, self.shape = conditioned(classes, conditional), tuple(shape)
+        self.network = autoregression(network, likelihood, shape, features + self.classes)
 
-    def fit(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x | z): [B, ...], [K, B, Z] -> [K, B]."""
+    def fit(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """log p(x | z), or log p(x | z, label): [B, ...], [K, B, Z], [B] -> [K, B]."""
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        output = self.network(repeated, self.decoder(z.flatten(0, 1)))
+        labels = None if label is None else label.repeat(len(z))
+        output = self.network(repeated, self.condition(z.flatten(0, 1), labels))
         return self.likelihood.log_prob(repeated, output).unflatten(0, z.shape[:2])
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Pixel by pixel the median of its distribution: [B, Z] -> [B, ...], without chance."""
-        return self._drawn(z, torch.full((len(z), *self.shape), 0.5).to(z))
+    def condition(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """The maps of a code and, where they are wanted, of labels [B]: [B, Z] -> [B, E, H, W]."""
+        maps = self.decoder(z)
+        if not self.classes:
+            return maps
+        return torch.cat([maps, one_hot(label, self.classes, maps).expand(-1, -1, *maps.shape[2:])], 1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """A code of the prior, then the pixels given it: -> [N, ...]."""
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Pixel by pixel the median of its distribution: [B, Z] -> [B, ...], without chance."""
+        return self._drawn(z, torch.full((len(z), *self.shape), 0.5).to(z), label)
+
+    def sample(self, n: int, generator: torch.Generator | None = None, label: Tensor | None = None) -> Tensor:
+        """A code of the prior, then the pixels given it: -> [N, ...]; labels, where wanted, may be given."""
         z = torch.randn(n, self.latent, generator=generator)
         noise = torch.rand(n, *self.shape, generator=generator)
+        if self.classes and label is None:
+            label = torch.randint(self.classes, (n,), generator=generator).to(self.device)
         like = next(self.parameters())
-        return self._drawn(z.to(like), noise.to(like))
+        return self._drawn(z.to(like), noise.to(like), label)
 
-    def _drawn(self, z: Tensor, noise: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _drawn(self, z: Tensor, noise: Tensor, label: Tensor | None) -> Tensor:
         nothing = torch.zeros_like(noise)
-        with torch.no_grad():
-            return complete(self.network, self.likelihood, nothing, nothing > 0, noise, self.decoder(z))
+        return complete(self.network, self.likelihood, nothing, nothing > 0, noise, self.condition(z, label))

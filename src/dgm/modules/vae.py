@@ -54,22 +54,22 @@ class VAE(Model):
         self.latent, self.samples = latent, samples
         self.levels = likelihood.levels
 
-    def objective(self, x: Tensor) -> Terms:
-        """x: [B, ...] -> terms [B]."""
+    def objective(self, x: Tensor, label: Tensor | None = None) -> Terms:
+        """x: [B, ...], labels [B] where p(x | z, label) is modelled -> terms [B]."""
         mu, logvar = self.posterior(x)
-        return self.loss(self.draw(x, mu, logvar, torch.randn(self.samples, *mu.shape, device=mu.device)))
+        return self.loss(self.draw(x, mu, logvar, torch.randn(self.samples, *mu.shape, device=mu.device), label))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: [B, ...] -> mu, logvar of q(z | x): [B, Z] each."""
         mu, logvar = self.encoder(x).chunk(2, -1)
         return mu, logvar
 
-    def draw(self, x: Tensor, mu: Tensor, logvar: Tensor, eps: Tensor) -> Draw:
+    def draw(self, x: Tensor, mu: Tensor, logvar: Tensor, eps: Tensor, label: Tensor | None = None) -> Draw:
         """x: [B, ...], mu, logvar: [B, Z], noise eps: [K, B, Z] -> K samples of the posterior and their fit."""
         z = reparameterise(mu, logvar, eps)
-        return Draw(self.fit(x, z), z, mu, logvar, self.step, self.data_size)
+        return Draw(self.fit(x, z, label), z, mu, logvar, self.step, self.data_size)
 
-    def fit(self, x: Tensor, z: Tensor) -> Tensor:
+    def fit(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """log p(x | z): [B, ...], [K, B, Z] -> [K, B]."""
         return self.likelihood.log_prob(x, self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2]))
 
@@ -87,12 +87,12 @@ class VAE(Model):
         return self.decode(z.to(self.device))
 
     @torch.no_grad()
-    def log_likelihood(self, x: Tensor, samples: int) -> Tensor:
+    def log_likelihood(self, x: Tensor, samples: int, label: Tensor | None = None) -> Tensor:
         """log 1/K sum_k w_k, a lower bound on log p(x) that tightens with K (Burda et al., 2016): [B, ...] -> [B]."""
         mu, logvar = self.posterior(x)
         size = max(1, self.rows // len(x))
         parts = []
         for start in range(0, samples, size):
             eps = torch.randn(min(size, samples - start), *mu.shape, device=mu.device)
-            parts.append(log_weights(self.draw(x, mu, logvar, eps)).logsumexp(0))
+            parts.append(log_weights(self.draw(x, mu, logvar, eps, label)).logsumexp(0))
         return torch.stack(parts).logsumexp(0) - math.log(samples)
