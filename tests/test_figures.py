@@ -19,6 +19,7 @@ from dgm.figures import interpolation
 from dgm.figures.blur import spectrum
 from dgm.figures.bottleneck import fit_pca
 from dgm.figures.ladder import gaussian, histograms, ngram
+from dgm.figures.learning_curves import smoothed
 from dgm.figures.manifold import coverage, neighbour_distance
 from dgm.figures.neighbours import copying, nearest
 from dgm.figures.reading import Images, spread
@@ -38,8 +39,10 @@ TINY = [
 ]
 TINY += ["trainer.max_epochs=2", "model.encoder.hidden=[32]", "model.decoder.hidden=[32]"]
 MANY = {"blur": "betas", "bottleneck": "autoencoders", "rate_distortion": "betas", "completeness": "betas"}
+MANY |= {"learning_curves": "betas"}
 PIXELS = ("completions", "generation", "sampling_time", "shuffled")
 WORDS = {"sampling_time": ["figure.sizes=[4,8]", "figure.n=3", "figure.passes=1"]}
+WORDS |= {"learning_curves": ["figure.metric=val/loss", "figure.window=1"]}
 WORDS |= {"receptive_field": ["figure.row=6", "figure.column=1"]}
 
 
@@ -111,6 +114,17 @@ def test_goes_into_the_run_by_default(home, capsys):
     path = find(home / "wide")[0].folder
     assert run(["figure", "figure=samples", f"run={path}"]) == 0  # as `dgm train` prints it, unquoted
     assert (path / "figures" / "samples.png").is_file() and (path / "figures" / "samples.json").is_file()
+
+
+def test_learning_curves_hold_means_of_what_was_logged(drawn, home, capsys):
+    _, numbers = drawn("learning_curves")
+    runs = find(home / "betas")
+    assert [curve["run"] for curve in numbers["curves"]] == [run.folder.name for run in runs]
+    logged = [float(row["value"]) for row in runs[0].curve() if row["name"] == "val/loss"]
+    assert [value for _, value in numbers["curves"][0]["updates_and_values"]] == logged and len(logged) == 2
+    assert smoothed(runs[0], "val/loss", 2).tolist() == [[22, pytest.approx(sum(logged) / 2)]]
+    assert figure("learning_curves", home / "betas", home, "figure.metric=val/los") == 1
+    assert "Did you mean val/loss?" in capsys.readouterr().err
 
 
 def test_reconstruction_errors(drawn, home):

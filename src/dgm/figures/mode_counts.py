@@ -4,8 +4,7 @@ from typing import Any
 
 from dgm.configs import ConfigError
 from dgm.figures import Claim, Drawing
-from dgm.figures.modes import groups_of
-from dgm.figures.reading import alike, spread
+from dgm.figures.reading import alike, groups_of, spread
 from dgm.figures.style import FAINT, INK, PALETTE, canvas, dress
 from dgm.runs import Run
 

@@ -6,7 +6,7 @@ import torch
 from annotated_types import Ge
 
 from dgm.figures import Drawing
-from dgm.figures.reading import able, spread
+from dgm.figures.reading import able, groups_of, spread
 from dgm.figures.style import FAINT, PALETTE, canvas, dress
 from dgm.metrics.modes import covered, mixture
 from dgm.modules.base import Samples
@@ -40,21 +40,3 @@ def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 2500, columns: Annotated[in
         axes.remove()
     key = {f"modes {name}": row["modes"]["mean"] for name, row in rows}
     return Drawing(figure, key | {"samples": n, "groups": [{"name": name, **row} for name, row in rows]})
-
-
-def groups_of(runs: list[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in nothing but their seed, under the overrides that tell them apart."""
-    told, groups = shown(runs), dict[str, list[Run]]()
-    for run in runs:
-        named = [f"{key.rpartition('.')[2]}={value}" for key, value in run.overrides.items() if key in told]
-        groups.setdefault(" ".join(named) or "all", []).append(run)
-    return groups
-
-
-def shown(runs: list[Run]) -> set[str]:
-    """Overrides that differ between runs, the seed aside."""
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for key, value in run.overrides.items():
-            values.setdefault(key, set()).add(value)
-    return {key for key, found in values.items() if key != "seed" and (len(found) > 1 or key == "loss")}

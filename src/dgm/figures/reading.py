@@ -125,3 +125,18 @@ def spread(values: list[float]) -> dict[str, float]:
     numbers = torch.tensor(values, dtype=torch.float64)
     sd = numbers.std().item() if len(values) > 1 else 0.0
     return {"mean": numbers.mean().item(), "sd": sd, "seeds": len(values)}
+
+
+def groups_of(runs: list[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but their seed, under the overrides that tell them apart."""
+    told, groups = differing(runs), dict[str, list[Run]]()
+    for run in runs:
+        named = [f"{key.rpartition('.')[2]}={value}" for key, value in run.overrides.items() if key in told]
+        groups.setdefault(" ".join(named) or "all", []).append(run)
+    return groups
+
+
+def differing(runs: list[Run]) -> set[str]:
+    """Overrides that differ between runs, the seed aside."""
+    keys = {key for run in runs for key in run.overrides} - {"seed"}
+    return {key for key in keys if key == "loss" or len({run.overrides.get(key) for run in runs}) > 1}
