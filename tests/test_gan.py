@@ -377,6 +377,18 @@ def test_planted_collapses_are_told_and_healthy_games_are_not(spread, gradient, 
     assert capsys.readouterr().err.count("update") == len(expected)  # said once, while it lasts
 
 
+def test_a_game_that_begins_with_samples_alike_is_not_called_collapsed(capsys):
+    health, game = Health(every=1, samples=16, patience=3), Planted(0.01, 1.0, 0)
+    images = {"image": torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8)}
+    health.on_train_start(SimpleNamespace(datamodule=SimpleNamespace(set=lambda split: Arrays(images))), game)
+    for update in range(1, 7):
+        game.updates = update
+        if update == 3:
+            game.spread = 1.0
+        health.on_train_batch_end(None, game, None, images, 0)
+    assert not any(values["health/collapse"] for values in game.logged) and not capsys.readouterr().err
+
+
 class Judge(nn.Module):
     """Tells what lies above 0.5 everywhere, as planted samples do, from what does not, if it is clever."""
 

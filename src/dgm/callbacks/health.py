@@ -19,8 +19,8 @@ class Health(pl.Callback):
     """After every `every`-th update: diversity of samples against that of data, and the norms of both gradients.
 
     Collapse: samples of different codes are alike, the mean distance of two of them below `alike` of that of two
-    training images. Blind: the critic has told real from generated without a mistake `patience` times in a row while
-    the generator's gradient has all but vanished. Each is logged, and said once while it lasts.
+    training images. Blind: the critic tells real from generated without a mistake while the generator's gradient has
+    all but vanished. A healthy game may begin like that: what lasts `patience` looks is logged, and said once.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Health(pl.Callback):
         self.every, self.samples, self.alike = every, samples, alike
         self.vanished, self.patience = vanished, patience
         self.said: set[str] = set()
-        self.recent: deque[bool] = deque(maxlen=patience)
+        self.recent: deque[dict[str, bool]] = deque(maxlen=patience)
         self.wanted = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -54,8 +54,10 @@ class Health(pl.Callback):
             module.train(was)
         share = diversity(fake) / max(self.wanted, 1e-12)
         norms = {name: gradient_norm(getattr(module, name)) for name in ("generator", "critic")}
-        self.recent.append(perfect and norms["generator"] < self.vanished)
-        found = {"collapse": share < self.alike, "blind": len(self.recent) == self.patience and all(self.recent)}
+        signs = {"collapse": share < self.alike, "blind": perfect and norms["generator"] < self.vanished}
+        self.recent.append(signs)
+        lasting = len(self.recent) == self.patience
+        found = {name: lasting and all(past[name] for past in self.recent) for name in signs}
         values = {f"gradient_{name}": norm for name, norm in norms.items()}
         values |= {"diversity": share, **{name: float(yes) for name, yes in found.items()}}
         module.record({f"health/{name}": value for name, value in values.items()})
