@@ -13,7 +13,11 @@ dgm train -m experiment=mnist_burda $out study=burda30 trainer.max_epochs=30 met
 dgm train -m experiment=mnist_burda $out study=burda30 trainer.max_epochs=30 metric=[likelihood] model=iwae model.samples=5 $seeds
 dgm train -m experiment=mnist_autoregressive $out study=ladder model=fvsbn optimizer.lr=1e-3 trainer.max_epochs=50 $seeds
 dgm train -m experiment=mnist_autoregressive $out study=ladder model=made optimizer.lr=1e-3 trainer.max_epochs=50 $seeds
-dgm train -m experiment=mnist_autoregressive $out study=ladder model=pixelcnn model.network.blocks=6 $seeds
+pixels="experiment=mnist_autoregressive $out study=ladder"
+dgm train -m $pixels model=pixelcnn model.network.blocks=6 $seeds
+dgm train $pixels model.network.blocks=6 data.batch_size=32 trainer.max_epochs=12 optimizer.lr=6e-3 scheduler=cosine
+dgm train $pixels model=gated_pixelcnn model.network.width=11
+dgm train $pixels model=pixelrnn model.network.layers=2 model.network.width=15
 ring="trainer.max_steps=2000 trainer.max_epochs=100 model.critic_steps=1,2,5 seed=0,1,2,3,4,5,6,7,8,9"
 for target in ring grid; do
   dgm train -m experiment=${target}_gan $out study=$target $ring loss=minimax,non_saturating,least_squares,hinge
@@ -29,6 +33,7 @@ dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=4 model.co
 for run in "${OUT:-outputs/reproductions}"/gan/*; do
   [ -d "$run" ] && dgm evaluate run="$run" metric=[fid] metric.fid.reference=test
 done
+dgm train experiment=sprites_dcgan $out study=sprites
 dgm train -m experiment=line_gan $out study=line $seeds
 dgm train experiment=frozen_gan $out study=frozen
 dgm train experiment=moons_to_ring_gan $out study=moons

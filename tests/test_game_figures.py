@@ -178,9 +178,13 @@ def test_arithmetic_that_is_exact_always_succeeds_and_its_absence_never():
     assert share == pytest.approx([1 / 3, 1 / 3], abs=0.01)
     generator = torch.Generator().manual_seed(0)
     for moved, expected in ((1, 1.0), (0, 0.0)):
-        made, wanted, least = vector_arithmetic.combined(parts, [0, 1], 50, moved, 20, generator)
+        made, wanted, least = vector_arithmetic.combined(parts, [0, 1], 50, 50, moved, 20, generator)
         success = ((made[:, 0] > 0).long() == wanted) & (made[:, 1] >= least)
         assert len(made) == 40 and success.double().mean() == expected
+    made, wanted, _ = vector_arithmetic.combined(parts, [0, 1], 1, 50, 1, 20, generator)  # the vector to one code
+    difference = made - vector_arithmetic.combined(parts, [0, 1], 1, 50, 0, 20, generator)[0]
+    assert ((made[:, 0] > 0).long() == wanted).double().mean() > 0.9 and made[:, 0].std() > 0.5
+    assert difference[:, 1].mean() > 1.5
 
 
 def test_slant_and_thickness_of_strokes():

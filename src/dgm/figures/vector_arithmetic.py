@@ -48,7 +48,7 @@ def draw(
     n decoded codes are sorted by a classifier's answer and by the attribute: its upper third has it, its lower third
     has not. mean(A with) - mean(A without) + mean(B without), each a mean of `codes` codes, is a success where the
     classifier says B and the attribute is in the upper third of B's. Control: mean(B without), no arithmetic. Single:
-    one code instead of a mean.
+    one code instead of every mean. Vector: the difference of means, added to one code of B.
     """
     model = able(run, Samples, "choose a run of a model that decodes codes")
     if not hasattr(model, "decode") or getattr(model, "classes", 0) > 0:
@@ -70,17 +70,19 @@ def draw(
             f"run={run.folder}: fewer than 2 classes have {codes} codes with the attribute; raise figure.n"
         )
     rates = {}
-    ways = {"averaged": (codes, 1), "control": (codes, 0), "single": (1, 1), "single_control": (1, 0)}
-    for name, (size, moved) in ways.items():
-        made, wanted, least = combined(parts, usable, size, moved, trials, generator)
+    ways = {"averaged": (codes, codes, 1), "control": (codes, codes, 0), "vector": (1, codes, 1)}
+    ways |= {"single": (1, 1, 1), "single_control": (1, 1, 0)}
+    for name, (of_b, of_a, moved) in ways.items():
+        made, wanted, least = combined(parts, usable, of_b, of_a, moved, trials, generator)
         said, now = judge(made)
         rates[name] = ((said == wanted) & (now >= least)).double().mean().item()
         rates[f"{name}_class_kept"] = (said == wanted).double().mean().item()
+        rates[f"{name}_attribute_there"] = (now >= least).double().mean().item()
     pairs = list(itertools.permutations(usable, 2))[:: max(1, len(usable) * (len(usable) - 1) // shown)][:shown]
-    figure = canvas(0.62 * shown + 4.0, 3.1)
-    left, right = figure.subplots(1, 2, width_ratios=[2.6, 0.62 * shown + 0.8])
-    left.bar(range(4), [rates[name] for name in ways], color=[PALETTE[i] for i in (0, 3, 0, 3)])
-    left.set_xticks(range(4), ["means", "means,\nno arith.", "single", "single,\nno arith."])
+    figure = canvas(0.62 * shown + 4.6, 3.1)
+    left, right = figure.subplots(1, 2, width_ratios=[3.2, 0.62 * shown + 0.8])
+    left.bar(range(5), [rates[name] for name in ways], color=[PALETTE[i] for i in (0, 3, 0, 0, 3)])
+    left.set_xticks(range(5), ["means", "means,\nno arith.", "mean to\nsingle", "single", "single,\nno arith."])
     left.set_ylim(0, 1)
     dress(left, f"B, and {attribute}")
     rows = [f"A, {attribute}", "A without", "B without", "result"]
@@ -135,14 +137,23 @@ def sorted_out(z: Tensor, value: Tensor) -> Parts:
 
 
 def combined(
-    parts: list[Parts], usable: list[int], size: int, moved: float, trials: int, generator: torch.Generator
+    parts: list[Parts],
+    usable: list[int],
+    of_b: int,
+    of_a: int,
+    moved: float,
+    trials: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New codes for every pair of classes, the class wanted, and the least of the attribute: [N, Z], [N], [N]."""
+    """A mean of `of_b` codes of B, moved along the difference of means of `of_a` codes of A, for every pair.
+
+    -> new codes [N, Z], the class wanted [N], and the least of the attribute [N].
+    """
     made, wanted, least = [], [], []
     for a, b in itertools.permutations(usable, 2):
         for _ in range(trials):
-            plus, minus = mean(parts[a].having, size, generator), mean(parts[a].without, size, generator)
-            made.append(mean(parts[b].without, size, generator) + moved * (plus - minus))
+            plus, minus = mean(parts[a].having, of_a, generator), mean(parts[a].without, of_a, generator)
+            made.append(mean(parts[b].without, of_b, generator) + moved * (plus - minus))
             wanted.append(b)
             least.append(parts[b].threshold)
     return torch.stack(made), torch.tensor(wanted), torch.stack(least)
