@@ -86,7 +86,7 @@ def drawn(home, pixels, tmp_path_factory):
     def get(name):
         if name not in done:
             path = home / MANY[name] if name in MANY else find(home / "betas")[-1].folder
-            path = pixels if name in ("receptive_field", "ladder") else path
+            path = pixels if name in ("receptive_field", "ladder", "training_step") else path
             path = find(pixels)[-1].folder if name in PIXELS else path
             assert figure(name, path, out, *WORDS.get(name, [])) == 0
             done[name] = out / f"{name}.png", json.loads((out / f"{name}.json").read_text())
@@ -114,6 +114,14 @@ def test_goes_into_the_run_by_default(home, capsys):
     path = find(home / "wide")[0].folder
     assert run(["figure", "figure=samples", f"run={path}"]) == 0  # as `dgm train` prints it, unquoted
     assert (path / "figures" / "samples.png").is_file() and (path / "figures" / "samples.json").is_file()
+
+
+def test_training_steps_are_of_each_model_and_compared_with_the_fastest(drawn, pixels):
+    _, numbers = drawn("training_step")
+    sizes = {sum(p.numel() for p in one.model().parameters()) for one in find(pixels)}
+    assert {row["parameters"] for row in numbers["steps"]} == sizes and len(sizes) == 2
+    fastest, other = numbers["steps"]
+    assert fastest["over_fastest"] == 1 <= other["over_fastest"] == other["seconds"] / fastest["seconds"]
 
 
 def test_learning_curves_hold_means_of_what_was_logged(drawn, home, capsys):
