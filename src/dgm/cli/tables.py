@@ -15,7 +15,8 @@ def show_values(run: Run) -> None:
     table.add_column("measured on test")
     table.add_column("value", justify="right")
     for name, value in run.values.items():
-        table.add_row(name, f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}")
+        digits = ".0f" if float(value).is_integer() else "#.4g" if abs(value) < 1000 else ".1f"
+        table.add_row(name, f"{value:{digits}}")
     print(run.folder)
     if run.values:
         Console().print(table)
