@@ -14,6 +14,7 @@ from dgm.modules.autoregressive import Autoregressive, complete, naive
 from dgm.modules.pixelvae import PixelVAE
 from dgm.nn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from dgm.nn.made import MADE
+from dgm.nn.masked import Above, MaskedConv2d
 from dgm.nn.mlp import Decoder, Encoder
 from dgm.nn.pixelcnn import GatedPixelCNN, PixelCNN
 from dgm.nn.pixelcnnpp import PixelCNNPlusPlus
@@ -230,6 +231,13 @@ def test_the_blind_spot_of_stacked_masked_convolutions_and_its_absence_in_the_ga
     assert not seen["pixelcnn"][7, 8:].any() and seen["pixelcnn"][7, :8].all()
     assert not seen["pixelcnn"][6, 9 + 1 :].any()
     assert seen["gated"][7, :10].all() and seen["gated"][4, :10].all()
+
+
+@pytest.mark.parametrize("make", [partial(MaskedConv2d, "B"), Above])
+def test_weights_begin_with_variance_one_over_inputs(make):
+    torch.manual_seed(0)
+    layer = make(64, 64, 3)
+    assert layer.weight.var().item() * layer.weight[0].numel() == pytest.approx(1, abs=0.05)
 
 
 def test_what_cannot_be_built_is_said_in_words():

@@ -4,6 +4,7 @@ import json
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from dgm.figures.ladder import gaussian, histograms, ngram
 from dgm.figures.learning_curves import smoothed
 from dgm.figures.manifold import coverage, neighbour_distance
 from dgm.figures.neighbours import copying, nearest
-from dgm.figures.reading import Images, spread
+from dgm.figures.reading import Images, groups_of, spread
 from dgm.figures.samples import draw as draw_samples
 from dgm.figures.traversal import pixel_change
 from dgm.runs import Run, find, write_json
@@ -122,6 +123,12 @@ def test_training_steps_are_of_each_model_and_compared_with_the_fastest(drawn, p
     assert {row["parameters"] for row in numbers["steps"]} == sizes and len(sizes) == 2
     fastest, other = numbers["steps"]
     assert fastest["over_fastest"] == 1 <= other["over_fastest"] == other["seconds"] / fastest["seconds"]
+
+
+def test_runs_are_told_apart_by_what_only_some_of_them_set():
+    told = [{"loss.beta": "2", "seed": "0"}, {"seed": "0"}, {"seed": "1"}]
+    runs = [SimpleNamespace(overrides=overrides) for overrides in told]
+    assert groups_of(runs) == {"beta=2": runs[:1], "all": runs[1:]}
 
 
 def test_learning_curves_hold_means_of_what_was_logged(drawn, home, capsys):

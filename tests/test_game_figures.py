@@ -183,7 +183,8 @@ def test_arithmetic_that_is_exact_always_succeeds_and_its_absence_never():
         assert len(made) == 40 and success.double().mean() == expected
     made, wanted, _ = vector_arithmetic.combined(parts, [0, 1], 1, 50, 1, 20, generator)  # the vector to one code
     difference = made - vector_arithmetic.combined(parts, [0, 1], 1, 50, 0, 20, generator)[0]
-    assert ((made[:, 0] > 0).long() == wanted).double().mean() > 0.9 and made[:, 0].std() > 0.5
+    assert ((made[:, 0] > 0).long() == wanted).double().mean() > 0.9
+    assert made[wanted == 0, 0].std() > 0.3  # B's codes are not averaged: those of half a normal have 0.6
     assert difference[:, 1].mean() > 1.5
 
 

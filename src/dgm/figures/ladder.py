@@ -9,12 +9,10 @@ from torch import Tensor
 from dgm.data.sets import whole
 from dgm.figures import Drawing
 from dgm.figures.reading import alike, spread
-from dgm.figures.style import INK, PALETTE, canvas, dress
+from dgm.figures.style import INK, PALETTE, canvas, dress, logarithmic
 from dgm.images import inputs
 from dgm.metrics.statistics import moments
 from dgm.runs import Run
-
-TICKS = (20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 4000, 8000)
 
 
 def draw(runs: list[Run]) -> Drawing:
@@ -39,11 +37,7 @@ def draw(runs: list[Run]) -> Drawing:
         axes.text(nats["mean"], y + 0.12, f"  {'≤ ' * row['bound']}{nats['mean']:.2f}{cost}", fontsize=7, color=INK)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_xlim(left=max(0, 0.85 * rows[-1]["nats"]["mean"]))
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    low, high = axes.get_xlim()
-    ticks = [tick for tick in TICKS if low <= tick <= high]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    logarithmic(axes)
     dress(axes, "", "-log p per test image, nats")
     key = {f"nats_{row['name']}": row["nats"]["mean"] for row in rows}
     return Drawing(figure, key | {"rungs": rows})

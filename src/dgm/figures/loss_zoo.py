@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from dgm.configs import ConfigError
 from dgm.figures import Drawing
 from dgm.figures.reading import alike, spread
-from dgm.figures.style import FAINT, INK, PALETTE, TICK, canvas, dress
+from dgm.figures.style import FAINT, INK, PALETTE, canvas, dress, logarithmic
 from dgm.runs import Run
 
 # Lucic et al. (2018), table 2, MNIST: the best FID of 100 settings each, with Inception; quoted by Dai & Wipf (2019)
@@ -40,10 +40,7 @@ def draw(runs: list[Run]) -> Drawing:
         there = [(games[name][seed], y) for y, name in enumerate(order) if seed in games[name]]
         left.plot(*zip(*there, strict=True), color=PALETTE[i % 10], marker="o", markersize=4, linewidth=0.6, alpha=0.8)
     left.set_yticks(range(len(order)), [f"{name} ({means[name]['seeds']})" for name in order])
-    left.set_xscale("log")
-    for axis in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
-        axis("{x:.0f}")
-    left.tick_params(axis="x", which="minor", labelsize=TICK)
+    logarithmic(left)
     dress(left, "Runs in brackets", f"{value}, against {runs[0].result['fid']['protocol']['reference']} images")
     shared = [name for name in order if name in PUBLISHED]
     right.scatter([PUBLISHED[name] for name in shared], [order.index(name) for name in shared], color=INK, s=16)

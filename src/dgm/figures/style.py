@@ -19,6 +19,29 @@ MARKERS = "osD^vP*X<>"
 INK, FAINT = "#222222", "#8a8f98"
 TITLE, LABEL, TICK = 10.0, 9.0, 8.0  # points
 DPI = 150
+ROUND = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    10,
+    15,
+    20,
+    30,
+    40,
+    60,
+    80,
+    100,
+    150,
+    200,
+    300,
+    500,
+    1000,
+    2000,
+    4000,
+    8000,
+)
 
 
 def canvas(width: float, height: float) -> Figure:
@@ -35,6 +58,15 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     return axes
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic x axis, marked at round numbers."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in ROUND if low <= tick <= high]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
 def legend(axes: Axes, title: str | None = None, columns: int = 1) -> None:

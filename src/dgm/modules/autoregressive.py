@@ -89,8 +89,7 @@ class Autoregressive(Model):
         """Pixel by pixel: -> [N, C, H, W]; where labels [N] are wanted and not given, they are drawn."""
         like = next(self.parameters())
         noise = torch.rand(n, *self.shape, generator=generator).to(like)
-        if self.classes and label is None:
-            label = torch.randint(self.classes, (n,), generator=generator).to(like.device)
+        label = self.draw_labels(n, generator) if label is None else label
         x, h = torch.zeros_like(noise), self.condition(label, noise)
         if self.members == 1:
             return complete(self.network, self.likelihood, x, x > 0, noise, h)

@@ -116,6 +116,10 @@ class Model(pl.LightningModule):
         """What the objective takes of a batch."""
         return (inputs(batch), batch["label"]) if self.classes else (inputs(batch),)
 
+    def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Labels to sample by, all classes alike: -> [N], or nothing where the model takes none."""
+        return torch.randint(self.classes, (n,), generator=generator).to(self.device) if self.classes else None
+
     def compile_hot(self) -> None:
         """Compile what every update runs."""
         self.objective = torch.compile(self.objective)

@@ -204,8 +204,7 @@ class GAN(Model):
     def sample(self, n: int, generator: torch.Generator | None = None, label: Tensor | None = None) -> Tensor:
         """Images of n draws of the prior: -> [N, *E]; where labels [N] are wanted and not given, they are drawn."""
         z = self.codes(n, generator)
-        if self.classes and label is None:
-            label = torch.randint(self.classes, (n,), generator=generator).to(self.device)
+        label = self.draw_labels(n, generator) if label is None else label
         return self.decode(z, label)
 
     @torch.no_grad()

@@ -66,8 +66,7 @@ class PixelVAE(VAE):
         """A code of the prior, then the pixels given it: -> [N, ...]; labels, where wanted, may be given."""
         z = torch.randn(n, self.latent, generator=generator)
         noise = torch.rand(n, *self.shape, generator=generator)
-        if self.classes and label is None:
-            label = torch.randint(self.classes, (n,), generator=generator).to(self.device)
+        label = self.draw_labels(n, generator) if label is None else label
         like = next(self.parameters())
         return self._drawn(z.to(like), noise.to(like), label)
 
