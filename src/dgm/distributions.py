@@ -5,7 +5,6 @@ Shapes: B batch, K samples per image, D latent dimensions.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,31 +40,7 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
 
 def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
     """x log p + (1 - x) log(1 - p) with p = sigmoid(logits); x in 0..1 and broadcast to the logits."""
-    return _Bernoulli.apply(x, logits)
-
-
-class _Bernoulli(torch.autograd.Function):
-    """x l - max(l, 0) - log(1 + e^-|l|), the last as log sigmoid(|l|): three times faster than torch's cross-entropy,
-    whose log1p takes most of its time, and as exact, since sigmoid(|l|) lies in 1/2..1."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, logits: Tensor) -> Tensor:
-        """x: [...], logits: [...] -> [...]."""
-        return logits.abs().sigmoid_().log_().sub_(logits.relu()).add_(x * logits)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        """Both inputs are needed again."""
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
-        """d/dl = x - p, d/dx = l."""
-        x, logits = ctx.saved_tensors
-        to_x = (gradient * logits).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
-        return to_x, gradient * (x - logits.sigmoid())
+    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
 
 
 def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int = 256) -> Tensor:

@@ -21,7 +21,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dgm.data.loading import generator
-from dgm.data.sets import Arrays, Batch, Set, Splits, Subset
+from dgm.data.sets import Arrays, Batch, Set, Splits, Subset, subset
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 FACTORS = ("shape", "scale", "orientation", "x", "y")
@@ -35,9 +35,15 @@ def load(
     path: str | None = None,
     test: Annotated[int, Ge(1)] = 10_000,
     colours: Annotated[int, Ge(1)] = 1,
+    fixed: dict[str, Annotated[int, Ge(0)]] | None = None,
 ) -> Splits:
-    """All 737,280 images in each colour, `test` of them set apart by a fixed shuffle; drawn, or read from the npz."""
+    """All 737,280 images in each colour, `test` of them set apart by a fixed shuffle; drawn, or read from the npz.
+
+    `fixed`: only those where a factor has this value, as in {x: 16, y: 16} for sprites in the middle.
+    """
     data: Set = Sprites(size) if path is None else read(path, size)
+    if fixed:
+        data = subset(data, held(fixed))
     if colours > 1:
         data = Coloured(data, colours)
     if test >= len(data):
@@ -49,6 +55,20 @@ def load(
 def factors(rows: Tensor) -> Tensor:
     """Row indices [B] -> factors [B, F], int64."""
     return torch.stack(torch.unravel_index(rows, SIZES), 1)
+
+
+def held(fixed: dict[str, int]) -> Tensor:
+    """Rows of the grid where each factor named has the value given. Errors: ValueError for what the grid lacks."""
+    drawn = factors(torch.arange(prod(SIZES)))
+    kept = torch.ones(len(drawn), dtype=torch.bool)
+    for name, value in fixed.items():
+        if name not in FACTORS:
+            raise ValueError(f"data.source.fixed.{name}={value}: no factor; there are: {', '.join(FACTORS)}")
+        at = FACTORS.index(name)
+        if not 0 <= value < SIZES[at]:
+            raise ValueError(f"data.source.fixed.{name}={value}: must be in 0..{SIZES[at] - 1}")
+        kept &= drawn[:, at] == value
+    return kept.nonzero()[:, 0]
 
 
 def rows(factors: Tensor) -> Tensor:

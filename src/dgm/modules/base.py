@@ -122,7 +122,7 @@ class Model(pl.LightningModule):
 
     def compile_hot(self) -> None:
         """Compile what every update runs."""
-        self.objective = torch.compile(self.objective)
+        self.mean_loss = torch.compile(self.mean_loss)
 
     def setup(self, stage: str) -> None:
         """Learn how often to log, and the size of the training set, which some objectives need."""
@@ -132,13 +132,18 @@ class Model(pl.LightningModule):
             self.data_size = data.size("train")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One update's loss, the mean over the batch; every `log_every` updates its terms are logged."""
-        terms = self.objective(*self.given(batch))
+        """One update's loss; every `log_every` updates its terms are logged."""
+        loss, terms = self.mean_loss(*self.given(batch))
         if (self.updates + 1) % self.log_every == 0:
-            self.record({f"train/{name}": value.detach().mean().item() for name, value in terms.items()})
+            self.record({f"train/{name}": value.mean().item() for name, value in terms.items()})
         self.updates += 1
         self.step += 1
-        return terms["loss"].mean()
+        return loss
+
+    def mean_loss(self, *given: Tensor) -> tuple[Tensor, Terms]:
+        """The loss [] as a mean over the batch, and its terms [B], which take no gradients."""
+        terms = self.objective(*given)
+        return terms["loss"].mean(), {name: value.detach() for name, value in terms.items()}
 
     def record(self, values: dict[str, float]) -> None:
         """Hand values of this update to the loggers at once, so that a checkpoint after it finds them written."""
