@@ -184,6 +184,22 @@ def test_every_option_of_training_finishes(train, words):
     assert all(math.isfinite(value) for value in run.values.values())
 
 
+def test_compiled_or_not_the_same_is_trained(train, monkeypatch):
+    graphs, compiler = [], torch.compile
+
+    def traced(graph, inputs):  # what any compiler is given; running it as it is needs none on this machine
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", lambda function: compiler(function, backend=traced))
+    assert train("out=compiled", "compile=true", "trainer.max_epochs=1", "data.limit=1280") == 0
+    assert len(graphs) == 1  # one whole: nothing in the step breaks it
+    assert train("out=plain", "trainer.max_epochs=1", "data.limit=1280") == 0
+    a, b = (torch.load(only(out).checkpoint(), weights_only=True)["state_dict"] for out in ("compiled", "plain"))
+    assert a.keys() == b.keys()
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in a)
+
+
 def test_two_processes_write_one_run_and_agree_with_one_on_the_validation_set(train):
     words = ("trainer=ddp", "trainer.accelerator=cpu", "model=autoencoder", "data.val=136")
     assert train(*words, "metric=[likelihood]") == 0

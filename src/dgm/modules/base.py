@@ -122,7 +122,7 @@ class Model(pl.LightningModule):
 
     def compile_hot(self) -> None:
         """Compile what every update runs."""
-        self.mean_loss = torch.compile(self.mean_loss)
+        self.mean_loss = torch.compile(self.mean_loss)  # type: ignore[method-assign]
 
     def setup(self, stage: str) -> None:
         """Learn how often to log, and the size of the training set, which some objectives need."""
