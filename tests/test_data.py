@@ -661,17 +661,17 @@ def test_sprites_come_in_colours():
         assert not batch["image"][channel, [c for c in range(3) if c != channel]].any()
 
 
-def test_sprites_can_be_held_at_values_of_their_factors():
-    middle = {"x": 16, "y": 3}
-    train, test = shapes.load(32, test=20, colours=2, fixed=middle)
-    assert len(train) + len(test) == 2 * 3 * 6 * 40
+def test_sprites_can_be_narrowed_to_values_of_their_factors():
+    train, test = shapes.load(32, test=20, colours=2, only={"x": [16], "y": [3, 5]})
+    assert len(train) + len(test) == 2 * 3 * 6 * 40 * 2
     drawn = whole(train)["factors"]
-    assert (drawn[:, 4:] == torch.tensor([16, 3])).all()
-    assert len(drawn[:, :4].unique(dim=0)) == len(train)
-    with pytest.raises(ValueError, match=r"data\.source\.fixed\.hue=1: no factor; there are: shape, scale"):
-        shapes.load(32, fixed={"hue": 1})
-    with pytest.raises(ValueError, match=r"data\.source\.fixed\.scale=6: must be in 0\.\.5"):
-        shapes.load(32, fixed={"scale": 6})
+    assert (drawn[:, 4] == 16).all() and set(drawn[:, 5].tolist()) == {3, 5}
+    assert len(drawn.unique(dim=0)) == len(train)
+    with pytest.raises(ValueError, match=r"data\.source\.only\.hue=\[1\]: no factor; there are: shape, scale"):
+        shapes.load(32, only={"hue": [1]})
+    for values in ([6], [-1], []):
+        with pytest.raises(ValueError, match=r"data\.source\.only\.scale=\[.*\]: give one or more of 0\.\.5"):
+            shapes.load(32, only={"scale": values})
 
 
 def npz(path: Path, n: int = 12, **changed: np.ndarray) -> Path:

@@ -35,15 +35,15 @@ def load(
     path: str | None = None,
     test: Annotated[int, Ge(1)] = 10_000,
     colours: Annotated[int, Ge(1)] = 1,
-    fixed: dict[str, Annotated[int, Ge(0)]] | None = None,
+    only: dict[str, list[int]] | None = None,
 ) -> Splits:
     """All 737,280 images in each colour, `test` of them set apart by a fixed shuffle; drawn, or read from the npz.
 
-    `fixed`: only those where a factor has this value, as in {x: 16, y: 16} for sprites in the middle.
+    `only`: those where a factor has one of some values, as in {orientation: [0], x: [15, 16]}.
     """
     data: Set = Sprites(size) if path is None else read(path, size)
-    if fixed:
-        data = subset(data, held(fixed))
+    if only:
+        data = subset(data, chosen(only))
     if colours > 1:
         data = Coloured(data, colours)
     if test >= len(data):
@@ -57,17 +57,17 @@ def factors(rows: Tensor) -> Tensor:
     return torch.stack(torch.unravel_index(rows, SIZES), 1)
 
 
-def held(fixed: dict[str, int]) -> Tensor:
-    """Rows of the grid where each factor named has the value given. Errors: ValueError for what the grid lacks."""
+def chosen(only: dict[str, list[int]]) -> Tensor:
+    """Rows of the grid where each factor named has one of its values. Errors: ValueError for what the grid lacks."""
     drawn = factors(torch.arange(prod(SIZES)))
     kept = torch.ones(len(drawn), dtype=torch.bool)
-    for name, value in fixed.items():
+    for name, values in only.items():
         if name not in FACTORS:
-            raise ValueError(f"data.source.fixed.{name}={value}: no factor; there are: {', '.join(FACTORS)}")
+            raise ValueError(f"data.source.only.{name}={values}: no factor; there are: {', '.join(FACTORS)}")
         at = FACTORS.index(name)
-        if not 0 <= value < SIZES[at]:
-            raise ValueError(f"data.source.fixed.{name}={value}: must be in 0..{SIZES[at] - 1}")
-        kept &= drawn[:, at] == value
+        if not values or not set(values) <= set(range(SIZES[at])):
+            raise ValueError(f"data.source.only.{name}={values}: give one or more of 0..{SIZES[at] - 1}")
+        kept &= torch.isin(drawn[:, at], torch.tensor(values))
     return kept.nonzero()[:, 0]
 
 
