@@ -12,7 +12,7 @@ from dgm.configs import build
 
 MODELS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/model/*.yaml"))
 EXTRA = {"gan": ["model.conditional=true"], "dcgan": ["model/augment=diff"], "sngan": ["model.conditional=true"],
-         "pixelcnn": ["model.conditional=true"], "wavenet": ["data=fsdd"]}  # fmt: skip
+         "pixelcnn": ["model.conditional=true"], "wavenet": ["data=fsdd"], "pixelrnn": ["model.network.kind=diagonal"]}  # fmt: skip
 
 
 def moved(model):
