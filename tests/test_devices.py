@@ -11,8 +11,14 @@ from dgm.cli.compose import compose
 from dgm.configs import build
 
 MODELS = sorted(path.stem for path in Path(__file__).parents[1].glob("conf/model/*.yaml"))
-EXTRA = {"gan": ["model.conditional=true"], "dcgan": ["model/augment=diff"], "sngan": ["model.conditional=true"],
-         "pixelcnn": ["model.conditional=true"], "wavenet": ["data=fsdd"], "pixelrnn": ["model.network.kind=diagonal"]}  # fmt: skip
+EXTRA = {
+    "gan": ["model.conditional=true"],
+    "dcgan": ["model/augment=diff"],
+    "sngan": ["model.conditional=true"],
+    "pixelcnn": ["model.conditional=true"],
+    "pixelrnn": ["model.network.kind=diagonal"],
+    "wavenet": ["data=fsdd"],
+}
 
 
 def moved(model):
