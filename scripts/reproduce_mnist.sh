@@ -28,12 +28,13 @@ dgm train -m experiment=loss_zoo $zoo loss=minimax,non_saturating,least_squares,
 dgm train -m experiment=loss_zoo $zoo loss=wasserstein model.clip=0.01
 dgm train -m experiment=loss_zoo $zoo loss=wasserstein model/penalty=gradient
 dgm train -m experiment=mnist_vae $out study=gan data.val=5000 seed=0
-dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=16 trainer.check_val_every_n_epoch=4 scheduler=cosine seed=0
+dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=16 trainer.check_val_every_n_epoch=4 scheduler=cosine $seeds
 dgm train -m experiment=mnist_dcgan $out study=gan trainer.max_epochs=4 model.conditional=true metric=[fid,label_agreement] seed=0
 for run in "${OUT:-outputs/reproductions}"/gan/*; do
   [ -d "$run" ] && dgm evaluate run="$run" metric=[fid] metric.fid.reference=test
 done
 dgm train experiment=sprites_dcgan $out study=sprites
+dgm train -m experiment=sprites_vae $out study=sprites metric=[likelihood] $seeds
 dgm train -m experiment=line_gan $out study=line $seeds
 dgm train experiment=frozen_gan $out study=frozen
 dgm train experiment=moons_to_ring_gan $out study=moons
