@@ -38,9 +38,9 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
     return -0.5 * (LOG_2PI + x.square())
 
 
-def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
-    """x log p + (1 - x) log(1 - p) with p = sigmoid(logits); x in 0..1 and broadcast to the logits."""
-    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+def bernoulli_cross_entropy(x: Tensor, logits: Tensor) -> Tensor:
+    """-x log p - (1 - x) log(1 - p) with p = sigmoid(logits); x in 0..1 and broadcast to the logits."""
+    return F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
 
 
 def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int = 256) -> Tensor:

@@ -16,4 +16,4 @@ def threshold(image: Tensor) -> Tensor:
 def stochastic(image: Tensor, generator: torch.Generator) -> Tensor:
     """White with probability level / 255, exactly: P(r < level) for r uniform over 0..254."""
     noise = torch.randint(0, 255, image.shape, dtype=torch.uint8, generator=generator)
-    return (noise < image).to(torch.uint8).mul_(255)
+    return noise.lt_(image).mul_(255)

@@ -137,7 +137,7 @@ class Model(pl.LightningModule):
         if (self.updates + 1) % self.log_every == 0:
             self.record({f"train/{name}": value.mean().item() for name, value in terms.items()})
         self.updates += 1
-        self.step += 1
+        self.step.add_(1)
         return loss
 
     def mean_loss(self, *given: Tensor) -> tuple[Tensor, Terms]:

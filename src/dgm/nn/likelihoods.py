@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from dgm.distributions import (
-    bernoulli_log_prob,
+    bernoulli_cross_entropy,
     discretized_logistic_log_prob,
     gaussian_log_prob,
     total,
@@ -32,7 +32,7 @@ class Bernoulli(nn.Module):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x: [B, *E], output: [..., B, *E] -> [..., B] nats."""
-        return total(bernoulli_log_prob(x, output), x.dim() - 1)
+        return -total(bernoulli_cross_entropy(x, output), x.dim() - 1)
 
     def mean(self, output: Tensor) -> Tensor:
         """Expected image in 0..1, any shape."""
