@@ -191,7 +191,7 @@ def test_compiled_or_not_the_same_is_trained(train, monkeypatch):
         graphs.append(graph)
         return graph
 
-    monkeypatch.setattr(torch, "compile", lambda function: compiler(function, backend=traced))
+    monkeypatch.setattr(torch, "compile", lambda function, options: compiler(function, backend=traced))
     assert train("out=compiled", "compile=true", "trainer.max_epochs=1", "data.limit=1280") == 0
     assert len(graphs) == 1  # one whole: nothing in the step breaks it
     assert train("out=plain", "trainer.max_epochs=1", "data.limit=1280") == 0
