@@ -130,9 +130,29 @@ BAD = [
     ("loss=squared_error", ["squared_error", "cannot meet VAE"]),
     ("model._target_=os.system", ["os.system", "trusted"]),
     ("model.encoder._target_=dgm.nn.conv.group_nrm", ["dgm.nn.conv.group_nrm", "no such thing"]),
-    ("loss.beta=1,2", ["multirun"]),
+    ("loss.beta=1,2", ["loss.beta=1,2", "-m", "list"]),
     ("optimizer=[adam", ["optimizer=[adam", "quote"]),
 ]
+
+
+OTHERS = [
+    ("train model=pixelcnn model.network.block=3", ["block=3", "Did you mean model.network.blocks"]),
+    ("train los=[a", ["los=[a: unknown key", "Did you mean loss"]),
+    ("train loss.beta=[1", ["loss.beta=[1", "KEY=VALUE", "quote brackets"]),
+    ("train model=[a", ["model=[a", "KEY=VALUE"]),
+    ("figure figure=samples folder=/a,b=c", ["folder=/a,b=c: unknown key", "figure.columns", "run"]),
+    ("figure figure=samples figure.colums=3", ["Did you mean figure.columns"]),
+    ("figure run=x", ["figure=", "nothing is chosen", "samples"]),
+    ("sample rn=x", ["rn=x", "Did you mean run"]),
+    ("evaluate run=x metrc=[fid]", ["metrc=[fid]: unknown key", "metric"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), OTHERS, ids=[o[0] for o in OTHERS])
+def test_every_command_names_what_it_takes(words, parts, capsys):
+    assert dgm(words.split()) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and all(part in said for part in parts)
 
 
 @pytest.mark.parametrize(("word", "parts"), BAD, ids=[b[0] for b in BAD])

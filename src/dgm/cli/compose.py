@@ -20,26 +20,28 @@ PATHS = ("run", "out", "cache", "data.root")
 
 
 @contextmanager
-def tree(overrides: list[str]) -> Iterator[tuple[Any, list[str]]]:
-    """Hydra over our configuration tree, and the overrides with the user's own folder put before ours."""
+def tree(overrides: list[str], name: str = "train") -> Iterator[tuple[Any, list[str]]]:
+    """Hydra over our configuration tree, and the overrides of config `name` with the user's folder put before ours."""
     if own := os.environ.get("DGM_CONFIG_DIR"):
         if not Path(own).is_dir():
             raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
         overrides = [*overrides, f"hydra.searchpath=[file://{own}]"]
     overrides = [quoted(word) for word in overrides]
-    with initialize_config_dir(str(folder()), version_base="1.3"), sentences(overrides):
+    with initialize_config_dir(str(folder()), version_base="1.3"), sentences(overrides, name):
         yield GlobalHydra.instance().hydra, overrides
 
 
 def quoted(word: str) -> str:
     """A path as Hydra's grammar wants it: in quotes, since our own folders have `=` and `,` in their names."""
-    key, equals, value = word.partition("=")
-    return f"{key}='{value}'" if key in PATHS and equals and value[:1] not in ("'", '"') else word
+    key, _, value = word.partition("=")
+    bare = key in PATHS and value not in ("", "null") and value[0] not in "'\"$"
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'" if bare else word
 
 
 def compose(name: str, overrides: list[str]) -> Config:
     """One resolved config, as plain containers."""
-    with tree(overrides) as (hydra, words):
+    with tree(overrides, name) as (hydra, words):
         return plain(hydra.compose_config(name, words, run_mode=RunMode.RUN, with_log_configuration=False))
 
 
@@ -53,16 +55,16 @@ def plain(config: DictConfig, resolve: bool = True) -> Config:
 
 
 @contextmanager
-def sentences(overrides: list[str]) -> Iterator[None]:
+def sentences(overrides: list[str], name: str = "train") -> Iterator[None]:
     """Turn Hydra's and OmegaConf's errors into one sentence that names key, value and remedy."""
     try:
         yield
     except MissingConfigException as error:
         raise ConfigError(_missing(error)) from error
     except OverrideParseException as error:
-        raise ConfigError(f"{error.override}: cannot be read as KEY=VALUE; quote brackets and commas") from error
+        raise ConfigError(_unreadable(str(error.override), overrides, name)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_unknown(error, overrides)) from error
+        raise ConfigError(_unknown(error, overrides, name)) from error
 
 
 def _missing(error: MissingConfigException) -> str:
@@ -76,21 +78,33 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for root in roots for path in (root / group).glob("*.yaml")})
 
 
-def _unknown(error: Exception, overrides: list[str]) -> str:
+def _unreadable(word: str, overrides: list[str], name: str) -> str:
+    key, keys = word.partition("=")[0].lstrip("+~"), _keys(overrides, name)
+    if "=" not in word or (folder() / key).is_dir() or any(f"{k}.".startswith(f"{key}.") for k in keys):
+        return f"{word}: cannot be read as KEY=VALUE; quote brackets and commas"
+    return f"{word}: unknown key.{nearest(key, keys)}"
+
+
+def _unknown(error: Exception, overrides: list[str], name: str) -> str:
     text = " ".join(str(error).split())
     cause = " ".join(str(error.__cause__ or "").split())
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several[1]}: several values; -m trains one run for each, brackets make them a list"
+    if missing := re.search(r"You must specify '([^']+)'", text):
+        return f"{missing[1]}=: nothing is chosen.{nearest('', choices(missing[1]))}"
     key = re.search(r"Could not override '([^']+)'", text)
     if not key:
         return text
     given = next((o for o in overrides if o.lstrip("+~").startswith(key[1] + "=")), key[1])
     if "Key" not in cause and "not in struct" not in cause and "struct" not in text:
         return f"{given}: {cause or text}"
-    keys = [k for k in flatten(_defaults()) if not k.startswith("hydra.")]
-    return f"{given}: unknown key.{nearest(key[1], keys)}"
+    return f"{given}: unknown key.{nearest(key[1], _keys(overrides, name))}"
 
 
-def _defaults() -> Config:
-    """The tree without overrides, to guess names from."""
+def _keys(overrides: list[str], name: str) -> list[str]:
+    """The keys of a config, of the groups that are chosen, to guess names from."""
     hydra: Any = GlobalHydra.instance().hydra
-    config = hydra.compose_config("train", [], run_mode=RunMode.RUN, with_log_configuration=False)
-    return plain(config, resolve=False)
+    chosen = (re.fullmatch(r"([\w/]+)=[\w/]+", word) for word in overrides)
+    groups = [choice[0] for choice in chosen if choice and (folder() / choice[1]).is_dir()]
+    config = hydra.compose_config(name, groups, run_mode=RunMode.RUN, with_log_configuration=False)
+    return [key for key in flatten(plain(config, resolve=False)) if not re.search(r"^hydra\.|\b_", key)]

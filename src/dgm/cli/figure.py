@@ -33,7 +33,7 @@ def command(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(HELP + "\n".join(choices()))
         return 0
-    with tree([quoted(word) for word in arguments]) as (hydra, words):
+    with tree(arguments, "figure") as (hydra, words):
         composed = hydra.compose_config("figure", words, run_mode=RunMode.RUN, with_log_configuration=False)
     config = plain(composed)
     check(figure, config)
@@ -59,14 +59,6 @@ def figure(
     cache: str,
 ) -> None:
     """The signature that a figure config is checked against."""
-
-
-def quoted(word: str) -> str:
-    """A folder as `dgm train` prints it holds `=` and `,`, which Hydra reads as syntax without quotes."""
-    key, _, value = word.partition("=")
-    bare = key in ("run", "out", "cache") and value not in ("", "null") and value[0] not in "'\"$"
-    escaped = value.replace("'", "\\'")
-    return f"{key}='{escaped}'" if bare else word
 
 
 def choices() -> list[str]:
