@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
+from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build
 from dgm.runs import Run, find, identity
@@ -198,6 +200,17 @@ def test_compiled_or_not_the_same_is_trained(train, monkeypatch):
     a, b = (torch.load(only(out).checkpoint(), weights_only=True)["state_dict"] for out in ("compiled", "plain"))
     assert a.keys() == b.keys()
     assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in a)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++, which is not here")
+def test_a_compiled_model_draws_the_noise_of_one_that_is_not():
+    model, x = build(compose("train", ["data=digits", "model.encoder.hidden=[8]"])["model"]), torch.rand(4, 1, 8, 8)
+    torch.manual_seed(0)
+    plain, terms = model.mean_loss(x)
+    model.compile_hot()
+    torch.manual_seed(0)
+    compiled, others = model.mean_loss(x)
+    assert torch.allclose(plain, compiled) and all(torch.allclose(terms[name], others[name]) for name in terms)
 
 
 def test_two_processes_write_one_run_and_agree_with_one_on_the_validation_set(train):
