@@ -143,6 +143,7 @@ OTHERS = [
     ("figure figure=samples folder=/a,b=c", ["folder=/a,b=c: unknown key", "figure.columns", "run"]),
     ("figure figure=samples figure.colums=3", ["Did you mean figure.columns"]),
     ("figure run=x", ["figure=", "nothing is chosen", "samples"]),
+    ("figure run=x foo=[a", ["figure=", "nothing is chosen", "samples"]),
     ("sample rn=x", ["rn=x", "Did you mean run"]),
     ("evaluate run=x metrc=[fid]", ["metrc=[fid]: unknown key", "metric"]),
 ]
@@ -211,6 +212,8 @@ def test_a_package_of_the_users_own_joins_by_name(tmp_path, capsys, monkeypatch)
     ]
     assert dgm(words) == 1
     assert "theirs.halved" in capsys.readouterr().err
+    assert dgm([*words, "loss.factr=1"]) == 1
+    assert "loss.factr=1: unknown key. Did you mean loss.factor" in capsys.readouterr().err
     monkeypatch.delenv("DGM_CONFIG_DIR", raising=False)
     assert dgm([*words, "--trust", "theirs"]) == 0
     monkeypatch.delenv("DGM_TRUST", raising=False)

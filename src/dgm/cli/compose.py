@@ -106,5 +106,7 @@ def _keys(overrides: list[str], name: str) -> list[str]:
     hydra: Any = GlobalHydra.instance().hydra
     chosen = (re.fullmatch(r"([\w/]+)=[\w/]+", word) for word in overrides)
     groups = [choice[0] for choice in chosen if choice and (folder() / choice[1]).is_dir()]
-    config = hydra.compose_config(name, groups, run_mode=RunMode.RUN, with_log_configuration=False)
+    groups += [word for word in overrides if word.startswith("hydra.searchpath=")]
+    with sentences([]):
+        config = hydra.compose_config(name, groups, run_mode=RunMode.RUN, with_log_configuration=False)
     return [key for key in flatten(plain(config, resolve=False)) if not re.search(r"^hydra\.|\b_", key)]
