@@ -135,6 +135,20 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("path", ["a=b,c", "it's", "a b", "$x", "'x'"])
+def test_a_folder_may_have_any_name(path):
+    assert compose("sample", [f"run={path}"])["run"] == path.strip("'")
+    assert compose("sample", ["run=x", "out=null"])["out"] is None
+
+
+@pytest.mark.parametrize("words", ["train seed=1", "figure figure=samples", "configs model"])
+def test_a_missing_folder_of_configs_is_one_sentence(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DGM_CONFIG_DIR", str(tmp_path / "none"))
+    assert dgm(words.split()) == 1
+    said = capsys.readouterr().err
+    assert f"--config-dir={tmp_path / 'none'}: there is no such folder; give" in said and said.count("\n") == 1
+
+
 OTHERS = [
     ("train model=pixelcnn model.network.block=3", ["block=3", "Did you mean model.network.blocks"]),
     ("train los=[a", ["los=[a: unknown key", "Did you mean loss"]),
@@ -145,6 +159,7 @@ OTHERS = [
     ("figure run=x", ["figure=", "nothing is chosen", "samples"]),
     ("figure run=x foo=[a", ["figure=", "nothing is chosen", "samples"]),
     ("sample rn=x", ["rn=x", "Did you mean run"]),
+    ("sample n=4", ["run: no value", "run=VALUE"]),
     ("evaluate run=x metrc=[fid]", ["metrc=[fid]: unknown key", "metric"]),
 ]
 

@@ -36,6 +36,14 @@ def folder() -> Path:
     return here / "conf" if (here / "conf").is_dir() else here.parents[1] / "conf"
 
 
+def roots() -> list[Path]:
+    """The folders that hold configs; the user's own comes last, so that its files win as they do in a run."""
+    own = os.environ.get("DGM_CONFIG_DIR")
+    if own and not Path(own).is_dir():
+        raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
+    return [folder(), *([Path(own)] if own else [])]
+
+
 def nearest(word: str, known: Collection[str]) -> str:
     """` Did you mean ...?` for a name that is not among the known ones, which are listed where they are few."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

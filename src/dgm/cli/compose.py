@@ -1,10 +1,8 @@
 """From words on the command line to a composed, resolved config; Hydra's errors become one sentence each."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -14,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dgm.configs import Config, ConfigError, flatten, folder, nearest
+from dgm.configs import Config, ConfigError, flatten, folder, nearest, roots
 
 PATHS = ("run", "out", "cache", "data.root")
 
@@ -22,11 +20,7 @@ PATHS = ("run", "out", "cache", "data.root")
 @contextmanager
 def tree(overrides: list[str], name: str = "train") -> Iterator[tuple[Any, list[str]]]:
     """Hydra over our configuration tree, and the overrides of config `name` with the user's folder put before ours."""
-    if own := os.environ.get("DGM_CONFIG_DIR"):
-        if not Path(own).is_dir():
-            raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds your yaml files")
-        overrides = [*overrides, f"hydra.searchpath=[file://{own}]"]
-    overrides = [quoted(word) for word in overrides]
+    overrides = [quoted(word) for word in overrides] + [f"hydra.searchpath=[file://{own}]" for own in roots()[1:]]
     with initialize_config_dir(str(folder()), version_base="1.3"), sentences(overrides, name):
         yield GlobalHydra.instance().hydra, overrides
 
@@ -74,8 +68,7 @@ def _missing(error: MissingConfigException) -> str:
 
 def choices(group: str) -> list[str]:
     """The names in a group, ours and the user's."""
-    roots = [folder(), *(Path(own) for own in filter(None, [os.environ.get("DGM_CONFIG_DIR")]))]
-    return sorted({path.stem for root in roots for path in (root / group).glob("*.yaml")})
+    return sorted({path.stem for root in roots() for path in (root / group).glob("*.yaml")})
 
 
 def _unreadable(word: str, overrides: list[str], name: str) -> str:
@@ -92,6 +85,8 @@ def _unknown(error: Exception, overrides: list[str], name: str) -> str:
         return f"{several[1]}: several values; -m trains one run for each, brackets make them a list"
     if missing := re.search(r"You must specify '([^']+)'", text):
         return f"{missing[1]}=: nothing is chosen.{nearest('', choices(missing[1]))}"
+    if empty := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{empty[1]}: no value; give {empty[1]}=VALUE"
     key = re.search(r"Could not override '([^']+)'", text)
     if not key:
         return text

@@ -1,10 +1,9 @@
 """`dgm configs`: what can be chosen, read from the configuration tree and the user's own folder."""
 
-import os
 from pathlib import Path
 
 from dgm.cli.table import Parser
-from dgm.configs import ConfigError, folder, nearest
+from dgm.configs import ConfigError, nearest, roots
 
 HIDDEN = ("hydra",)
 
@@ -20,14 +19,6 @@ def command(arguments: list[str]) -> int:
     for name in [group] if group else known:
         show(name, known[name])
     return 0
-
-
-def roots() -> list[Path]:
-    """The folders that hold configs; the user's own comes last, so that its files win as they do in a run."""
-    own = os.environ.get("DGM_CONFIG_DIR")
-    if own and not Path(own).is_dir():
-        raise ConfigError(f"--config-dir={own}: there is no such folder; give the one that holds yaml files")
-    return [folder(), *([Path(own)] if own else [])]
 
 
 def groups(places: list[Path]) -> dict[str, dict[str, Path]]:

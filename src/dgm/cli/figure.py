@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import os
 import typing
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,8 @@ from annotated_types import MinLen
 from hydra.types import RunMode
 
 from dgm.cli.compose import plain, tree
-from dgm.configs import Config, ConfigError, build, check, folder
+from dgm.cli.configs import groups, show
+from dgm.configs import Config, ConfigError, build, check, roots
 from dgm.figures import Drawing
 from dgm.files import write
 from dgm.runs import Run, find, write_json
@@ -24,14 +24,14 @@ HELP = """\
 dgm figure figure=NAME run=RUN [out=FOLDER] [format=png|pdf|svg] [figure.KEY=VALUE ...]
 Writes NAME.png and NAME.json, the numbers behind it, to RUN/figures or to FOLDER. Where a figure is there to prove
 something that its numbers do not bear out, it says so and the exit code is 1. NAME is one of
-
 """
 
 
 def command(arguments: list[str]) -> int:
     """Draw one figure."""
     if "-h" in arguments or "--help" in arguments:
-        print(HELP + "\n".join(choices()))
+        print(HELP)
+        show("figure", groups(roots())["figure"])
         return 0
     with tree(arguments, "figure") as (hydra, words):
         composed = hydra.compose_config("figure", words, run_mode=RunMode.RUN, with_log_configuration=False)
@@ -59,14 +59,6 @@ def figure(
     cache: str,
 ) -> None:
     """The signature that a figure config is checked against."""
-
-
-def choices() -> list[str]:
-    """A line for every figure: its name and what its yaml says of itself."""
-    own = os.environ.get("DGM_CONFIG_DIR")
-    homes = [folder(), Path(own)] if own else [folder()]
-    paths = sorted(path for home in homes for path in home.glob("figure/*.yaml"))
-    return [f"  {path.stem:18} {path.read_text().partition(chr(10))[0].lstrip('# ')}" for path in paths]
 
 
 def opened(draw: Callable[..., Any], path: str | None, name: str) -> tuple[()] | tuple[Run | list[Run]]:

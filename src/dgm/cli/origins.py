@@ -1,14 +1,12 @@
 """Where each value of a config came from: the command line, or the last yaml that sets it."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.types import RunMode
 
 from dgm.cli.compose import tree
-from dgm.configs import flatten, folder
+from dgm.configs import flatten, roots
 
 COMMAND_LINE = "the command line"
 
@@ -27,9 +25,8 @@ def origins(overrides: list[str]) -> dict[str, str]:
 
 def _keys(path: str, package: str) -> list[str]:
     """What a yaml sets, as dotted keys of the whole config."""
-    own = os.environ.get("DGM_CONFIG_DIR")
-    homes = [Path(own), folder()] if own else [folder()]
-    file = next((home / f"{path}.yaml" for home in homes if (home / f"{path}.yaml").is_file()), None)
+    files = (root / f"{path}.yaml" for root in reversed(roots()))
+    file = next((file for file in files if file.is_file()), None)
     content: Any = yaml.safe_load(file.read_text()) if file else {}
     values = {key: value for key, value in (content or {}).items() if key not in ("defaults", "hydra")}
     return [key for key in flatten(values, package) if key]
