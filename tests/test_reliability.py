@@ -66,3 +66,19 @@ def test_ctrl_c_ends_all_jobs_side_by_side_and_leaves_each_resumable():
     assert [run.state for run in runs] == ["interrupted", "interrupted"]
     for run in runs:
         assert torch.load(run.path("checkpoints", "last.ckpt"), weights_only=True)["global_step"] > 0
+
+
+def test_what_a_killed_run_took_is_counted_up_to_its_last_checkpoint():
+    counted, last = [0.0], Path("none")
+    for _ in range(2):
+        run = begin("trainer.max_epochs=100000", "callbacks.checkpoints.minutes=0")
+        before, late = last.stat().st_mtime_ns if last.exists() else 0, time.monotonic() + 60
+        while not (last.exists() and last.stat().st_mtime_ns > before) and time.monotonic() < late:
+            time.sleep(0.1)
+            last = next(Path("outputs").glob("*/checkpoints/last.ckpt"), last)
+        run.kill()
+        run.wait()
+        (left,) = find("outputs")
+        counted.append(left.provenance["seconds"])
+        assert left.state == "interrupted"
+    assert counted == sorted(set(counted)) and counted[-1] < 60

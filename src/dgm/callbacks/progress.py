@@ -12,13 +12,14 @@ from tqdm import tqdm
 class Progress(pl.Callback):
     """A start-up line and a bar over all updates; only the first process of several speaks.
 
-    Where the output is no terminal there is no bar, but the lines before and after it.
+    Where the output is no terminal there is no bar, but the lines before and after it. What a run took is noted with
+    every checkpoint, on top of the seconds `before`, for a process that is killed cannot say it.
     """
 
-    def __init__(self, bar: bool = True, note: Callable[..., None] = lambda **_: None) -> None:
-        self.shown, self.note = bar, note
+    def __init__(self, bar: bool = True, note: Callable[..., None] = lambda **_: None, before: float = 0.0) -> None:
+        self.shown, self.note, self.before = bar, note, before
         self.bar: tqdm | None = None
-        self.began = self.seconds = self.images_per_second = 0.0
+        self.began = self.images_per_second = 0.0
         self.first = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -37,6 +38,11 @@ class Progress(pl.Callback):
         if self.bar is not None:
             self.bar.update(1)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note the time so far."""
+        if self.bar is not None:
+            self.note(seconds=self.before + time.perf_counter() - self.began)
+
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Show the validation loss on the bar."""
         if self.bar is not None and "val/loss" in trainer.callback_metrics:
@@ -44,12 +50,12 @@ class Progress(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Say how long it took."""
-        updates, self.seconds = trainer.global_step - self.first, time.perf_counter() - self.began
-        self.images_per_second = updates * images_per_update(trainer) / max(self.seconds, 1e-9)
+        updates, seconds = trainer.global_step - self.first, time.perf_counter() - self.began
+        self.images_per_second = updates * images_per_update(trainer) / max(seconds, 1e-9)
         if self.bar is not None:
             self.bar.close()
             speed = f"{self.images_per_second:,.0f} images/s"
-            print(f"Trained {updates:,} updates in {self.seconds:.1f} s ({speed})", file=sys.stderr)
+            print(f"Trained {updates:,} updates in {seconds:.1f} s ({speed})", file=sys.stderr)
 
 
 def served(trainer: pl.Trainer) -> Any:

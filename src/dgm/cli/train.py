@@ -165,7 +165,7 @@ def _perform(run: Run, config: Config, overrides: list[str]) -> None:
         say(f"{run.folder}: {run.why}")
         return
     began, before = time.perf_counter(), run.provenance.get("seconds", 0.0)
-    write_json(run.path("provenance.json"), provenance(overrides))
+    write_json(run.path("provenance.json"), provenance(overrides) | {"seconds": before})
     write(run.path("config.yaml"), yaml.safe_dump(config, sort_keys=False))
     run.mark("running")
     processes = world(config)
@@ -197,7 +197,7 @@ def fit(run: Run, config: Config) -> None:
         model.compile_hot()
     table, last = Table(run.path("metrics.csv")), run.path("checkpoints", "last.ckpt")
     loggers = [table, *trackers(run, config)]
-    progress = Progress(config["progress"], run.note)
+    progress = Progress(config["progress"], run.note, run.provenance["seconds"])
     callbacks = [progress, *build(config["callbacks"], "callbacks").values(), *pruning()]
     trainer = build(config["trainer"], "trainer")(
         callbacks=callbacks, logger=loggers, plugins=[WholeFiles()], default_root_dir=str(run.folder)
