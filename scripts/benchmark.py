@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dgm.cli.compose import compose
-from dgm.cli.train import fit, quiet
+from dgm.cli.fit import fit, quiet
 from dgm.configs import build
 from dgm.files import write
 from dgm.runs import Run, provenance, write_json

@@ -99,7 +99,7 @@ def test_a_run_that_another_process_trains_is_left_to_it_by_a_sweep(train, capsy
     before = run.path("checkpoints", "last.ckpt").stat().st_mtime_ns
     with run.lock(wait=False) as ours:
         assert ours and run.state == "running"
-        from dgm.cli.train import perform
+        from dgm.cli.job import perform
 
         perform(run, run.config, [], wait=False)
     assert run.path("checkpoints", "last.ckpt").stat().st_mtime_ns == before

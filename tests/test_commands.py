@@ -14,7 +14,7 @@ from dgm.runs import find
 
 def test_status_knows_done_failed_interrupted_and_missing_and_the_time_left(train, capsys, monkeypatch):
     words = ["-m", "study=s", "trainer.max_epochs=1", "seed=0,1,2", "optimizer.lr=1e-3,1e30"]
-    from dgm.cli import train as module
+    from dgm.cli import job as module
 
     real, count = module.fit, []
 

@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from dgm.cli.compose import compose
+from dgm.cli.job import train as signature
 from dgm.cli.main import run as dgm
-from dgm.cli.train import train as signature
 from dgm.configs import ConfigError, build, check, folder, resolve
 from dgm.images import inputs
 

@@ -61,7 +61,7 @@ def test_a_trial_under_way_when_all_ended_is_finished_first(train, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dgm.cli.train.fit", stop)
+        patch.setattr("dgm.cli.job.fit", stop)
         assert train(*words, "hydra.sweeper.trials=2") == 130
     assert train(*words, "hydra.sweeper.trials=2") == 0
     assert [t["state"] for t in trials()] == ["complete", "complete"]
@@ -191,7 +191,8 @@ def test_the_report_shows_a_search_with_its_front(train):
 def test_the_ready_file_for_wandb_gives_valid_commands_and_judges_by_what_is_logged(tmp_path):
     import yaml
 
-    from dgm.cli.train import Job, compose
+    from dgm.cli.compose import compose
+    from dgm.cli.job import Job
     from dgm.runs import identity
 
     ready = Path(__file__).parents[1] / "scripts" / "wandb_sweep.yaml"

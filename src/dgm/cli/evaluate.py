@@ -7,7 +7,7 @@ import torch
 from annotated_types import MinLen
 
 from dgm.cli.compose import compose
-from dgm.cli.tables import show_values
+from dgm.cli.terminal import show_values
 from dgm.configs import Config, build, check
 from dgm.metrics.report import Report
 from dgm.runs import Run, write_json

@@ -15,6 +15,9 @@ from subprocess import PIPE
 
 import torch
 
+from dgm.callbacks.checkpoints import Left
+from dgm.cli.fit import fit
+from dgm.cli.main import sentence
 from dgm.configs import Config
 from dgm.runs import Run
 
@@ -94,10 +97,6 @@ def end_with_parent() -> None:
 def main(folder: str) -> int:
     """Be one rank."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    from dgm.callbacks.checkpoints import Left
-    from dgm.cli.main import sentence
-    from dgm.cli.train import fit
-
     run = Run.open(Path(folder))
     try:
         fit(run, run.config)

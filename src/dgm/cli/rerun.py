@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from dgm.cli.diff import circumstances, weights
+from dgm.cli.job import perform
 from dgm.cli.table import Parser
-from dgm.cli.train import perform
 from dgm.configs import ConfigError
 from dgm.runs import Run
 

@@ -2,26 +2,25 @@
 
 import json
 import sys
-from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
 from dgm.cli.compose import tree
+from dgm.cli.job import Job, perform
 from dgm.cli.main import sentence
-from dgm.cli.tables import show_search
+from dgm.cli.table import summary
+from dgm.cli.terminal import show_search
 from dgm.runs import Run
 
 
-def sweep(words: list[str], job: Any) -> int:
+def sweep(words: list[str]) -> int:
     """Run all points; exit code 1 where any of them failed."""
     with tree(words) as (hydra, overrides):
-        jobs = hydra.multirun("train", job, overrides, with_log_configuration=False)
+        jobs = hydra.multirun("train", Job(wait=False), overrides, with_log_configuration=False)
     runs = [finished(one) for one in jobs]
     failed = [one for one in jobs if one.status is not JobStatus.COMPLETED]
     for one in failed:
         print(f"Failed: {' '.join(one.overrides)}: {sentence(one._return_value)}", file=sys.stderr)
-    from dgm.cli.table import summary
-
     summary([run for run in runs if run and run.state == "done"])
     for folder in {run.folder.parent for run in runs if run}:
         if (folder / "search.json").is_file():
@@ -36,8 +35,6 @@ def finished(job: JobReturn) -> Run | None:
     """A job's run; one that was left to another process is waited for, and taken over where that one ends early."""
     run = job._return_value
     if job.status is JobStatus.COMPLETED and isinstance(run, Run) and run.state in ("running", "interrupted"):
-        from dgm.cli.train import perform
-
         try:
             return perform(run, run.config, run.provenance["overrides"])
         except Exception as error:  # noqa: BLE001  told with the others
