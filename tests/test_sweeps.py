@@ -1,15 +1,17 @@
 """Sweeps: jobs side by side, a search that can be stopped and gone on with, and what becomes of jobs that fail."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from dgm.runs import find
+from dgm.runs import Run, find
 from dgm.sweeps import parallel, study
 from dgm.sweeps.study import distribution
 
@@ -125,6 +127,8 @@ class Task:
     def __call__(self, config):
         if config.what == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if config.what == "leave":
+            raise KeyboardInterrupt
         if config.what == "raise":
             raise ValueError("no good")
         return config.what, os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ["DGM_TRIAL"]
@@ -159,6 +163,35 @@ def test_each_job_has_a_device_of_its_own_and_a_dead_process_is_told(monkeypatch
     assert "die" in Path("lost").read_text()
 
 
+def test_a_job_that_was_told_to_end_is_left_as_it_marked_itself(monkeypatch):
+    monkeypatch.setattr(parallel, "work", work)
+    (job,) = launched(["leave"], monkeypatch)
+    assert job.status.name == "FAILED" and isinstance(job._return_value, parallel.JobLeft)
+    assert not Path("lost").exists()
+    search = study.opened(Path("s"), {"val/loss": "minimize"}, ("random", 0), "none")
+    search.ask()
+    study.tell(search, search.trials[0], job, {"val/loss": "minimize"})
+    assert [trial.number for trial in study.under_way(search)] == [0]  # so the same command takes it up again
+
+
+def test_of_two_processes_that_tell_of_a_trial_the_first_is_heard():
+    search = study.opened(Path("s"), {"val/loss": "minimize"}, ("random", 0), "none")
+    search.ask()
+    search.tell(0, 1.5)
+    failed = JobReturn(status=JobStatus.FAILED, _return_value=ValueError("late"))
+    study.tell(search, search.trials[0], failed, {"val/loss": "minimize"})
+    assert search.trials[0].values == [1.5]
+
+
+def test_a_validation_that_is_no_number_is_never_the_best(tmp_path):
+    rows = ["0,0,val/loss,nan", "1,1,val/loss,3.0", "2,2,val/loss,2.0", "3,3,val/loss,inf"]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,epoch,name,value", *rows, ""]))
+    (tmp_path / "config.yaml").write_text("callbacks: {checkpoints: {monitor: val/loss, mode: max}}\n")
+    assert study.judged(Run(tmp_path), ["val/loss"]) == [3.0]
+    (tmp_path / "metrics.csv").write_text("step,epoch,name,value\n0,0,val/loss,nan\n")
+    assert math.isnan(study.judged(Run(tmp_path), ["val/loss"])[0])
+
+
 def work(*arguments):
     """The real work, where Hydra has no config to note."""
     parallel.HydraConfig.set_config = lambda self, config: None
@@ -172,7 +205,10 @@ def test_slots_are_devices_times_jobs_on_each_or_cores(monkeypatch):
     monkeypatch.setattr(parallel, "visible", lambda: ["0", "1"])
     assert parallel.Parallel(per_device=2).slots(10) == ["0", "0", "1", "1"]
     assert parallel.Parallel(jobs=3, per_device=2).slots(10) == ["0", "0", "1"]
-    monkeypatch.setattr(parallel, "visible", list)
+    monkeypatch.undo()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,-1,0")
+    assert parallel.visible() == ["1"]  # as CUDA reads it
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert parallel.Parallel(jobs=3).slots(2) == [None, None]
 
 

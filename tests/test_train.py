@@ -73,11 +73,31 @@ def test_identity_ignores_places_and_loggers_and_sees_values():
         "logger": {"x": 1},
         "data": {"root": "r", "name": "n"},
         "loss": {"beta": 1.0},
+        "model": {},
     }
-    other = {"seed": 0, "out": "b", "logger": {}, "data": {"root": "s", "name": "n"}, "loss": {"beta": 1.0}}
+    other = {
+        "seed": 0,
+        "out": "b",
+        "logger": {},
+        "data": {"root": "s", "name": "n"},
+        "loss": {"beta": 1.0},
+        "model": {},
+    }
     assert identity(config) == identity(other)
     assert identity(config) != identity(other | {"loss": {"beta": 2.0}})
     assert identity(config) != identity(other | {"seed": 1})
+
+
+def test_identity_sees_a_part_of_the_model_that_is_its_own_and_counts_a_shared_one_once():
+    shared = compose("train", ["model=vae"])
+    own = [
+        compose("train", [f"model.optimizer={{_target_: torch.optim.Adam, _partial_: true, lr: {lr}}}"])
+        for lr in (0.1, 0.2)
+    ]
+    assert shared["model"]["optimizer"] == shared["optimizer"]
+    assert len({identity(config) for config in (shared, *own)}) == 3
+    without = shared | {"model": {key: value for key, value in shared["model"].items() if key != "optimizer"}}
+    assert identity(without) == identity(shared)
 
 
 def test_opening_a_run_executes_nothing_of_its_own(train, tmp_path):

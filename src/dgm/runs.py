@@ -30,10 +30,11 @@ State = Literal["missing", "running", "done", "failed", "interrupted", "pruned"]
 # what may differ between two runs that are the same run: places, loggers, hardware, and what is measured afterwards
 UNIDENTIFIED: tuple[str, ...] = ("out", "cache", "study", "retry", "logger", "progress", "callbacks.grids", "metric")
 UNIDENTIFIED += ("sweep", "launcher", "hydra")
-UNIDENTIFIED += ("data.root", "data.workers", "data.eval_batch_size", "callbacks.checkpoints.minutes")
+UNIDENTIFIED += ("data.root", "data.workers", "callbacks.checkpoints.minutes")
 UNIDENTIFIED += tuple(
     f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps", "profiler")
 )
+COPIES = ("loss", "optimizer", "scheduler", "likelihood")  # groups that a model holds, as `loss: ${loss}`
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
 
 
@@ -44,15 +45,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def identity(config: Config) -> str:
     """Ten hex digits of the hash of all that determines a run's result."""
-    kept = {key: value for key, value in sorted(flatten(config).items()) if not unidentified(key)}
+    model = config["model"]
+    copied = tuple(f"model.{name}." for name in COPIES if name in model and model[name] == config.get(name))
+    every = sorted(flatten(config).items())
+    kept = {key: value for key, value in every if not unidentified(key) and not key.startswith(copied)}
     return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 
 def unidentified(key: str) -> bool:
     """Whether a key has no part in what a run is."""
-    copies = r"^model\.(loss|optimizer|scheduler|likelihood)\."  # already counted where they come from
-    within = any(key == other or key.startswith(other + ".") for other in UNIDENTIFIED)
-    return within or key.endswith(".root") or re.match(copies, key) is not None
+    return key.endswith(".root") or any(key == other or key.startswith(other + ".") for other in UNIDENTIFIED)
 
 
 def slug(overrides: list[str], digest: str) -> str:

@@ -4,6 +4,7 @@ Another launcher (SLURM, Ray, one batched program) is another class with `launch
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -22,9 +23,15 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+LEFT = 130  # how a job's process ends that was told to
+
 
 class JobFailed(RuntimeError):
     """A job's error that could not be brought over, or the end of its process."""
+
+
+class JobLeft(JobFailed):
+    """A job was told to end, and did with its state saved."""
 
 
 class Place(NamedTuple):
@@ -46,7 +53,7 @@ class Working(NamedTuple):
 
 
 class Parallel(Launcher):
-    """`jobs` at once: by default as many as there are GPUs times `per_device`, or cores, or points."""
+    """`jobs` at once: by default, and on GPUs at most, as many as there are GPUs times `per_device`; else as cores."""
 
     def __init__(self, jobs: Annotated[int, Ge(1)] | None = None, per_device: Annotated[int, Ge(1)] = 1) -> None:
         self.jobs, self.per_device = jobs, per_device
@@ -102,8 +109,8 @@ class Parallel(Launcher):
             result.status = JobStatus.COMPLETED if good else JobStatus.FAILED
         except EOFError:
             job.process.join()
-            value = JobFailed(farewell(job.process.exitcode or 0))
-            if tell := getattr(self.task, "lost", None):
+            value = farewell(job.process.exitcode or 0)
+            if not isinstance(value, JobLeft) and (tell := getattr(self.task, "lost", None)):
                 tell(task_part(config), result.overrides, str(value))
         job.process.join()
         result.return_value = value
@@ -113,15 +120,19 @@ class Parallel(Launcher):
 def visible() -> list[str]:
     """The GPUs we may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return chosen.split(",") if chosen else [str(i) for i in range(torch.cuda.device_count())]
+    if not chosen:
+        return [str(i) for i in range(torch.cuda.device_count())]
+    return list(itertools.takewhile(lambda device: device != "-1", chosen.split(",")))  # what CUDA makes of -1
 
 
-def farewell(code: int) -> str:
+def farewell(code: int) -> JobFailed:
     """Why a process ended that said nothing."""
+    if code == LEFT:
+        return JobLeft("was told to end and saved its state; the same command goes on from there")
     if code >= 0:
-        return f"its process ended with exit code {code}"
+        return JobFailed(f"its process ended with exit code {code}")
     guess = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {signal.Signals(-code).name}{guess}"
+    return JobFailed(f"its process was ended by {signal.Signals(-code).name}{guess}")
 
 
 def start(number: int, task: TaskFunction, config: DictConfig, place: Place) -> Working:
@@ -152,7 +163,7 @@ def work(task: TaskFunction, config: DictConfig, place: Place, answer: Connectio
     try:
         answer.send((True, task(task_part(config))))
     except KeyboardInterrupt:
-        os._exit(130)  # saved and marked by the task
+        os._exit(LEFT)  # saved and marked by the task
     except Exception as error:  # noqa: BLE001  it is the parent's to tell
         answer.send((False, sendable(error)))
 

@@ -1,5 +1,6 @@
 """A search on disk: Optuna's study, what it asks, what it is told. Imported only by who searches."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dgm.configs import ConfigError
 from dgm.files import write
 from dgm.runs import Run
+from dgm.sweeps.parallel import JobLeft
 
 Space = dict[str, BaseDistribution]
 STORAGE, SUMMARY, NAME = "search.log", "search.json", "search"
@@ -107,16 +109,21 @@ def ask(study: optuna.Study, space: Space, n: int) -> list[FrozenTrial]:
 
 
 def tell(study: optuna.Study, trial: FrozenTrial, job: JobReturn, objectives: dict[str, str]) -> None:
-    """The values of a trial, or that it failed; one that another process trains stays under way."""
-    run = job._return_value
+    """The values of a trial, or that it failed; one that another process trains, or was told to leave, stays under way.
+
+    Of two processes on one search the first that tells is heard.
+    """
+    run, say = job._return_value, functools.partial(study.tell, trial.number, skip_if_finished=True)
+    if isinstance(run, JobLeft):
+        return
     if job.status is not JobStatus.COMPLETED or not isinstance(run, Run):
-        study.tell(trial.number, state=TrialState.FAIL)
+        say(state=TrialState.FAIL)
     elif run.state == "pruned":
-        study.tell(trial.number, state=TrialState.PRUNED)
+        say(state=TrialState.PRUNED)
     elif run.state == "done":
         values = judged(run, list(objectives))
         finite = all(map(math.isfinite, values))
-        study.tell(trial.number, values if finite else None, None if finite else TrialState.FAIL)
+        say(values if finite else None, None if finite else TrialState.FAIL)
 
 
 def judged(run: Run, names: list[str]) -> list[float]:
@@ -129,7 +136,9 @@ def judged(run: Run, names: list[str]) -> list[float]:
             known = ", ".join(key for key in rows if key.startswith("val/")) or "nothing; set data.val"
             raise ConfigError(f"hydra.sweeper.objectives.{name}: not validated in {run.folder}; validated was {known}")
     keeper = run.config["callbacks"]["checkpoints"]
-    kept = rows[keeper["monitor"]]
+    kept = {step: value for step, value in rows[keeper["monitor"]].items() if math.isfinite(value)}
+    if not kept:
+        return [math.nan] * len(names)
     best = (min if keeper["mode"] == "min" else max)(kept, key=kept.__getitem__)
     return [rows[name].get(best, math.nan) for name in names]
 
