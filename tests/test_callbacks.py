@@ -11,6 +11,7 @@ from torch import nn
 
 from dgm import files
 from dgm.callbacks.averaging import Averaging
+from dgm.callbacks.checkpoints import Checkpoints
 from dgm.cli.main import run as dgm
 from dgm.runs import find
 
@@ -68,6 +69,55 @@ def test_what_is_evaluated_of_an_averaged_run_is_the_average(train):
     trained = {tuple(tensor.shape): tensor for tensor in state["other"]}  # the trained weights, now behind
     model = run.model()
     assert not torch.equal(model.encoder.layers[0].weight, trained[tuple(model.encoder.layers[0].weight.shape)])
+
+
+def test_updates_are_counted_where_gradients_are_gathered_and_each_batch_has_its_noise(train):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        draw = torch.randn
+        patch.setattr(torch, "randn", lambda *size, **rest: seen.append(draw(*size, **rest)) or seen[-1])
+        words = ["+trainer.accumulate_grad_batches=3", "trainer.log_every_n_steps=1", "data.val=0"]
+        assert train(*words, "trainer.max_epochs=1", "data.batch_size=160") == 0  # 9 batches, the last not full
+    (run,) = find("outputs")
+    saved = torch.load(run.path("checkpoints", "last.ckpt"), weights_only=True)
+    assert saved["global_step"] == int(saved["state_dict"]["step"]) == 3
+    assert [int(row["step"]) for row in run.curve() if row["name"] == "train/loss"] == [0, 1, 2]
+    noise = [draws.flatten()[0].item() for draws in seen if draws.dim() == 3]
+    assert len(noise) == len(set(noise)) == 9
+
+
+def test_the_best_weights_of_an_annealed_objective_are_not_its_first(train):
+    words = ["model=capacity_vae", "loss.ramp=80", "loss.capacity=10", "data.val=200", "trainer.max_epochs=10"]
+    assert train(*words, "optimizer.lr=3e-3") == 0
+    (run,) = find("outputs")
+    best, last = (
+        int(torch.load(run.path("checkpoints", f"{name}.ckpt"), weights_only=True)["state_dict"]["step"])
+        for name in ("best", "last")
+    )
+    assert best > last / 2
+    penalties = [float(row["value"]) for row in run.curve() if row["name"] == "val/loss"]
+    assert penalties[0] > 1000 * 5  # judged by the capacity that is wanted in the end
+
+
+def test_a_monitor_that_comes_seldom_or_is_no_number_is_waited_for():
+    kept, metrics = [], {}
+    trainer = SimpleNamespace(
+        sanity_checking=False, callback_metrics=metrics, default_root_dir="run",
+        strategy=SimpleNamespace(broadcast=lambda value: value),
+        save_checkpoint=lambda path, weights_only: kept.append(metrics["val/fid"].item()),
+    )  # fmt: skip
+    callback = Checkpoints("val/fid")
+    with pytest.raises(ValueError, match=r"monitor=val/fid: not validated"):
+        callback.on_validation_end(trainer, None)
+    for value in (float("nan"), 5.0, None, 6.0, float("inf"), 4.0):
+        metrics.clear()
+        metrics.update({} if value is None else {"val/fid": torch.tensor(value)})
+        callback.on_validation_end(trainer, None)
+    assert kept == [5.0, 4.0]
+    resumed = Checkpoints("val/fid")
+    resumed.load_state_dict(callback.state_dict())
+    metrics.clear()
+    resumed.on_validation_end(trainer, None)  # none this time
 
 
 def hold(path, ready, go):

@@ -174,6 +174,16 @@ def test_a_limit_keeps_the_validation_images():
     assert set(whole(part.raw("train"))["label"].tolist()) < set(whole(full.raw("train"))["label"].tolist())
 
 
+def test_what_is_held_out_shares_no_group_with_what_is_trained_on():
+    groups = torch.arange(40) // 4
+    data = module(source=lambda: Splits(Arrays(images(40).tensors, groups), images(17, seed=1)), val=10)
+    train, val = (set((whole(data.raw(split))["label"] // 4).tolist()) for split in ("train", "val"))
+    assert data.size("val") == 10 and data.size("train") == 40 - 12  # what is left of the third group is in neither
+    assert not train & val and len(val) == 3
+    with pytest.raises(ValueError, match=r"data\.val=37 leaves nothing"):
+        module(source=lambda: Splits(Arrays(images(40).tensors, groups), images(17, seed=1)), val=37).raw("train")
+
+
 def test_too_large_a_validation_set_is_refused():
     with pytest.raises(ValueError, match=r"data\.val=40 .* 40 training images; lower it"):
         module(val=40).raw("train")

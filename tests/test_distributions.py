@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from dgm import distributions as d
-from dgm.nn.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from dgm.nn.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, LogisticMixture
 
 
 def test_kl_of_the_prior_with_itself_is_zero():
@@ -83,6 +83,33 @@ def test_gaussian_with_a_fixed_scale_is_squared_error_up_to_a_constant():
 def test_only_a_learned_scale_is_trained():
     assert not Gaussian().log_scale.requires_grad
     assert Gaussian(learned=True).log_scale.requires_grad
+
+
+def test_a_fixed_scale_is_what_was_asked_for_and_a_learned_one_keeps_its_gradient_near_its_bound():
+    x = torch.full((2, 1, 4, 4), 0.25)
+    normal = torch.distributions.Normal(0.251, 0.001)
+    assert torch.allclose(Gaussian(0.001).log_prob(x, x + 0.001), normal.log_prob(x).flatten(1).sum(1), rtol=1e-3)
+    for likelihood in (Gaussian(0.1, learned=True), DiscretizedLogistic(1, 0.1)):
+        with torch.no_grad():
+            likelihood.free.fill_(-9.0)  # far beyond the bound
+        value = likelihood.log_prob(x, torch.full_like(x, 0.9)).sum()
+        (slope,) = torch.autograd.grad(value, likelihood.free)
+        assert slope.item() > 0  # a wider one would do better
+    assert Gaussian(0.1, learned=True).log_scale.exp().item() == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=r"scale=0\.001"):
+        Gaussian(0.001, learned=True)
+
+
+@pytest.mark.parametrize("values", [2, 16, 17, 256])
+def test_a_mixture_of_logistics_is_a_likelihood_over_its_own_levels(values):
+    mixture = LogisticMixture(components=3, values=values)
+    pixels = torch.arange(256.0).view(256, 1, 1, 1) / 255
+    output = torch.randn(1, mixture.outputs(1), 1, 1).double().expand(256, -1, -1, -1)
+    levels = (pixels * (values - 1)).round().unique() / (values - 1)
+    of_levels = mixture.log_prob(levels.view(-1, 1, 1, 1).double(), output[: len(levels)])
+    assert of_levels.exp().sum().item() == pytest.approx(1)
+    nearest = (pixels.flatten() * (values - 1)).round().long()
+    assert torch.allclose(mixture.log_prob(pixels.double(), output), of_levels[nearest])
 
 
 def test_bernoulli_cross_entropy_is_its_definition_in_value_and_gradient_everywhere():

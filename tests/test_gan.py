@@ -11,6 +11,7 @@ from torch import nn
 
 from dgm.callbacks.health import Health
 from dgm.callbacks.randomness import seed_all
+from dgm.callbacks.saturation import Saturation
 from dgm.cli.compose import compose
 from dgm.cli.main import run as dgm
 from dgm.configs import build, folder
@@ -256,6 +257,37 @@ def test_clipping_and_lazy_penalties():
     assert later == 0.0 and torch.allclose(now, 4 * penalties.r1(m.critic, x, x).mean())
 
 
+def test_a_logit_is_high_for_real_images_whatever_the_convention_of_the_loss():
+    games = [point_game(), point_game()]
+    games[1] = GAN(
+        partial(Decoder, [1], 1, [16]), partial(Flat, [1], [32, 32]),
+        partial(adversarial.non_saturating, convention="fake"), partial(torch.optim.Adam, lr=2e-3), latent=1,
+    )  # fmt: skip
+    games[1].critic.load_state_dict(games[0].critic.state_dict())
+    x = torch.randn(8, 1)
+    assert torch.equal(games[1].logits(x), -games[0].logits(x)) and torch.equal(games[0].logits(x), games[0].critic(x))
+    high, low = torch.ones(4), -torch.ones(4)
+    assert games[0].judged(high, low) == games[1].judged(low, high) == {"critic_accuracy": 1.0, "logit_gap": 2.0}
+
+
+@pytest.mark.parametrize(("images", "steps"), [(6, 5), (8, 5), (12, 5), (320, 5), (3, 5)])
+def test_a_small_batch_still_has_a_part_for_each_step_of_the_critic(images, steps):
+    parts = point_game(critic_steps=steps).parts({"point": torch.randn(images, 1)})
+    assert len(parts) == min(steps, images) and sum(len(x) for x, _ in parts) == images
+    assert max(len(x) for x, _ in parts) - min(len(x) for x, _ in parts) <= 1
+
+
+def test_a_look_at_saturation_changes_nothing():
+    m = build(compose("train", ["model=dcgan", "model.generator.width=4", "model.critic.width=4"])["model"])
+    logged = []
+    m.record = lambda values, update: logged.append((values, update))
+    before = {name: tensor.clone() for name, tensor in m.state_dict().items()}
+    m.train()
+    Saturation({"minimax": adversarial.minimax}, [0], samples=8).look(m)
+    assert logged[0][0]["saturation/minimax"] > 0 and logged[0][1] == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in m.state_dict().items())
+
+
 def test_judgement_of_a_perfect_and_of_a_blind_critic():
     assert judged(torch.ones(4), -torch.ones(4)) == {"critic_accuracy": 1.0, "logit_gap": 2.0}
     assert judged(torch.tensor([9.0, 11]), torch.tensor([5.0, 7]))["critic_accuracy"] == 1.0  # whatever the scale
@@ -276,6 +308,7 @@ BAD = [
     (["model.auxiliary=1"], "model.conditional=true"),
     (["experiment=ring_gan", "model.latent=3", "model.prior={_target_: dgm.data.density.Moons}"], "model.latent=2"),
     (["model=vae", "loss=hinge"], "cannot meet VAE"),
+    (["model=wgan_gp", "compile=true"], "second derivative"),
     (["model=dcgan", "data.shape=[1,6,6]"], "8 x 8"),
 ]
 
@@ -337,7 +370,7 @@ class Planted(nn.Module):
     def logits(self, x, label):
         return self.critic(x)
 
-    def record(self, values):
+    def record(self, values, update):
         self.logged.append(values)
 
 

@@ -13,12 +13,15 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from dgm.cli.compose import compose
+from dgm.cli.main import run as dgm
 from dgm.configs import build
 from dgm.data import digits
+from dgm.data.binarise import stochastic
 from dgm.data.sets import Arrays, fingerprint, whole
-from dgm.images import bits_per_dim, quantise, unit
+from dgm.images import bits_per_dim, inputs, quantise, unit
 from dgm.metrics.cache import load_or_make, write
 from dgm.metrics.classifier import chosen
+from dgm.metrics.conditions import seeded
 from dgm.metrics.features import Classifier, OwnClassifier
 from dgm.metrics.inception import Inception
 from dgm.metrics.likelihood import Likelihood
@@ -33,6 +36,7 @@ from dgm.metrics.statistics import (
     precision_recall,
     squared_mmd,
 )
+from dgm.runs import find
 
 CPU = torch.device("cpu")
 
@@ -413,6 +417,54 @@ def test_quality_of_test_images_is_the_floor_and_of_noise_beyond_the_scale(cache
     assert static["fid_classifier"] > static["fid_classifier_scale"]
     assert static["kid_classifier"] > floor["kid_classifier"]
     assert static["coverage_classifier"] < floor["coverage_classifier"]
+
+
+def test_quality_of_binary_images_has_a_floor_of_its_own(cache):
+    data = Source(*digits.load())
+    binary = stochastic(whole(data.raw("test"))["image"], torch.Generator().manual_seed(0))
+    data.binarise, data.set = "static", lambda split: Arrays({"image": binary})
+    values = SampleQuality(OwnClassifier(), str(cache))(Replay(binary), data, CPU).values
+    assert values["fid_classifier"] == pytest.approx(values["fid_classifier_binarised_floor"], rel=1e-6)
+    assert values["fid_classifier_binarised_floor"] > 2 * values["fid_classifier_floor"]
+
+
+def test_terms_that_depend_on_the_size_of_the_training_set_are_measured_with_it():
+    config = compose("train", ["model=beta_tcvae", "data.binarise=none", "model.latent=2"])
+    model, data = build(config["model"]), build(config["data"])
+    with torch.no_grad():
+        model.encoder.layers[-1].weight.mul_(30)  # codes that say much of the image
+
+    def correlation(size):
+        model.data_size, parts = size, []
+        for index, rows in enumerate(torch.arange(360).split(120)):
+            with torch.no_grad(), seeded(CPU, 0, 0, index):
+                parts.append(model.eval().objective(inputs(data.set("test").fetch(rows)))["total_correlation"])
+        return torch.cat(parts).mean().item()
+
+    right, wrong = correlation(data.size("train")), correlation(1)
+    report = Likelihood(samples=1, batch_size=120)(model, data, CPU)
+    assert report.values["total_correlation"] == pytest.approx(right, abs=1e-4) and abs(right - wrong) > 0.1
+    assert report.protocol["batch_size"] == 120
+
+
+def test_points_have_no_bits_per_dimension(tmp_path):
+    words = ["data=density", "model=vae", "likelihood=gaussian", "metric=[likelihood]", "logger=csv", "data.val=50"]
+    assert (
+        dgm(
+            [
+                "train",
+                *words,
+                "trainer.max_epochs=1",
+                "metric.likelihood.samples=1",
+                "data.source.n=200",
+                "data.source.test=50",
+            ]
+        )
+        == 0
+    )
+    (run,) = find("outputs")
+    named = {*run.values, *(row["name"] for row in run.curve())}
+    assert "elbo" in run.values and not any("bits" in name for name in named)
 
 
 def test_quality_against_test_images_is_nothing_for_them_and_says_so(cache):

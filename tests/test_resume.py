@@ -52,8 +52,9 @@ def told_at(update):
         "callbacks=[default,ema] scheduler=cosine data.val=100",
         "data.binarise=dynamic callbacks=[default,ema,early_stopping] data.val=100 trainer.log_every_n_steps=1",
         "model=gan model.critic_steps=2 model/penalty=r1 model.penalty_every=3 data.batch_size=32 data.val=0 "
-        "callbacks=[default,ema] callbacks.ema.parts=[generator] scheduler=cosine",
+        "callbacks=[default,ema,health] callbacks.ema.parts=[generator] scheduler=cosine callbacks.health.every=5",
         "model=iwae trainer.max_epochs=-1 trainer.max_steps=40 data.workers=1 +trainer.accumulate_grad_batches=1",
+        "model=capacity_vae loss.ramp=20 data.batch_size=64 +trainer.accumulate_grad_batches=2",
     ],
 )
 @pytest.mark.parametrize("updates", [[30], [22, 25]], ids=["once", "epoch end and again"])
@@ -79,13 +80,13 @@ def test_interrupted_equals_uninterrupted(train, words, updates, monkeypatch):
 
 
 def test_every_update_and_process_has_noise_of_its_own_whatever_ran_before():
-    def noise(seed, update, rank):
-        where = SimpleNamespace(global_rank=rank), SimpleNamespace(updates=update)
-        Reproducible(seed).on_train_batch_start(*where, None, 0)
+    def noise(seed, update, rank, index=0):
+        trainer = SimpleNamespace(global_rank=rank, accumulate_grad_batches=2)
+        Reproducible(seed).on_train_batch_start(trainer, SimpleNamespace(updates=update), None, index)
         return torch.randn(3)
 
     first = noise(0, 5, 0)
-    others = [noise(0, 6, 0), noise(0, 5, 1), noise(1, 5, 0)]
+    others = [noise(0, 6, 0), noise(0, 5, 1), noise(1, 5, 0), noise(0, 5, 0, index=1)]
     torch.randn(100)
     assert torch.equal(noise(0, 5, 0), first)
     assert not any(torch.equal(first, other) for other in others)

@@ -56,6 +56,7 @@ def test_recordings_are_cut_and_split_by_the_sets_own_rule(recordings):
         64,
     )
     assert sorted(set(train.tensors["label"].tolist())) == [0, 1, 2]
+    assert train.groups.tolist() == [i // 2 for i in range(18)]
     assert train.tensors["image"].dtype == torch.uint8 and train.tensors["image"].float().std() > 20
 
 

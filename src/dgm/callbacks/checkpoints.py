@@ -50,7 +50,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     ) -> None:
         self.monitor, self.mode, self.minutes = monitor, mode, minutes
         self.best: float | None = None
-        self.told = self.between = False
+        self.told = self.between = self.seen = False
         self.saved = self.cost = 0.0  # when, and the seconds it took
         self.before: dict[int, Any] = {}
 
@@ -106,10 +106,15 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """Keep the weights where they are better than ever."""
         if trainer.sanity_checking:
             return
+        if self.monitor not in trainer.callback_metrics and self.seen:
+            return  # it is measured after some validations only
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
             raise ValueError(f"callbacks.checkpoints.monitor={self.monitor}: not validated; there are: {known}")
-        value = trainer.callback_metrics[self.monitor].item()
+        self.seen = True
+        value = trainer.strategy.broadcast(trainer.callback_metrics[self.monitor].item())  # all processes must agree
+        if not math.isfinite(value):
+            return
         if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
             self.best = value
             trainer.save_checkpoint(self.file(trainer, "best"), weights_only=True)
@@ -140,9 +145,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.before = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best}
+        """The best value so far, and whether there has been any."""
+        return {"best": self.best, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.best = state["best"]
+        self.best, self.seen = state["best"], state.get("seen", state["best"] is not None)

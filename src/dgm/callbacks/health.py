@@ -60,7 +60,7 @@ class Health(pl.Callback):
         found = {name: lasting and all(past[name] for past in self.recent) for name in signs}
         values = {f"gradient_{name}": norm for name, norm in norms.items()}
         values |= {"diversity": share, **{name: float(yes) for name, yes in found.items()}}
-        module.record({f"health/{name}": value for name, value in values.items()})
+        module.record({f"health/{name}": value for name, value in values.items()}, module.updates - 1)
         self.tell(module.updates, found, share)
 
     def look(self, module: Any, batch: Any) -> tuple[Tensor, bool]:

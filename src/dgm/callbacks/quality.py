@@ -11,7 +11,8 @@ from dgm.metrics.report import Report
 
 
 class Quality(pl.Callback):
-    """Logs the values of `metric` as val/NAME after every `every`-th validation, so that they can be monitored.
+    """Logs the values of `metric` as val/NAME after the first validation and every `every`-th from there: they may be
+    monitored.
 
     The metric of conf/callbacks/quality.yaml compares with validation images; test images only give its anchors, which
     are not logged here.
@@ -23,8 +24,10 @@ class Quality(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Measure; all processes draw the same samples, so the value needs no reduction."""
+        if trainer.sanity_checking:
+            return
         self.count += 1
-        if trainer.sanity_checking or self.count % self.every:
+        if (self.count - 1) % self.every:
             return
         report = self.metric(module, served(trainer), module.device)
         anchors = ("_floor", "_scale")

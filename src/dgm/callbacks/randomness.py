@@ -24,8 +24,9 @@ class Reproducible(pl.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
-        """Seed the update that follows."""
-        seed_all(self.seed, 2, module.updates, trainer.global_rank)
+        """Seed the update that follows, and each of its batches where it gathers the gradients of several."""
+        within = index % trainer.accumulate_grad_batches
+        seed_all(self.seed, 2, module.updates, trainer.global_rank, *([within] if within else []))
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, module: Any, batch: Any, index: int, loader: int = 0

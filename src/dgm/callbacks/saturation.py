@@ -42,12 +42,15 @@ class Saturation(pl.Callback):
         """Measure, by the same codes each time."""
         if module.updates not in self.updates:
             return
+        before = [buffer.clone() for buffer in module.buffers()]  # of batch normalisation; a look changes nothing
         label = torch.arange(self.samples, device=module.device) % module.classes if module.classes else None
         logits = module.logits(module.generate(self.samples, label, torch.Generator().manual_seed(0)), label)
         weights = [p for p in module.generator.parameters() if p.requires_grad]
-        values = {"p_real": logits.sigmoid().mean().item()}
+        values = {"updates": float(module.updates), "p_real": logits.sigmoid().mean().item()}
         for name, loss in self.losses.items():
             term = loss(torch.zeros_like(logits), logits)["generator"].mean()
             gradient = torch.autograd.grad(term, weights, retain_graph=True)
             values[name] = torch.stack(torch._foreach_norm(list(gradient))).norm().item()
-        module.record({f"saturation/{name}": value for name, value in values.items()})
+        for buffer, known in zip(module.buffers(), before, strict=True):
+            buffer.copy_(known)
+        module.record({f"saturation/{name}": value for name, value in values.items()}, max(module.updates - 1, 0))

@@ -69,6 +69,8 @@ class Job:
             raise ConfigError(f"callbacks={list(values['callbacks'])}: nothing would be kept; begin with default")
         with torch.device("meta"):
             model = build(values["model"], "model")
+        if values["compile"]:
+            model.compile_hot()
         for metric in build(values["metric"], "metric").values():
             if hasattr(metric, "refuse"):
                 metric.refuse(model, build(values["data"], "data"))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dgm.data.binarise import Binarisation, stochastic, threshold
@@ -62,13 +63,12 @@ class Data(pl.LightningDataModule):
         if not self._raw:
             train, test = self.source()
             self._check(train)
-            order = torch.randperm(len(train), generator=generator(FIXED))
-            if self.val >= len(train):
+            held, rest = held_out(self.val, len(train), getattr(train, "groups", None))
+            if not len(rest):
                 raise ValueError(f"data.val={self.val} leaves nothing of {len(train)} training images; lower it")
-            end = len(train) if self.limit is None else self.val + self.limit
             self._raw = {
-                "train": subset(train, order[self.val : end].sort().values),
-                "val": subset(train, order[: self.val].sort().values),
+                "train": subset(train, rest[: self.limit].sort().values),
+                "val": subset(train, held.sort().values),
                 "test": test,
             }
         return self._raw[split]
@@ -131,3 +131,16 @@ class Data(pl.LightningDataModule):
         draw = generator(FIXED, ("train", "val", "test").index(split))
         binary = threshold(image) if self.binarise == "threshold" else stochastic(image, draw)
         return Arrays(data.tensors | {"image": binary})
+
+
+def held_out(n: int, size: int, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Rows for validation [n], and shuffled rows to train on, of `size` rows; what shares a group with the first is in
+    neither. The same in every run."""
+    draw = generator(FIXED)
+    if groups is None:
+        order = torch.randperm(size, generator=draw)
+        return order[:n], order[n:]
+    order = torch.randperm(int(groups.max()) + 1, generator=draw)[groups].argsort(stable=True)
+    held, rest = order[:n], order[n:]
+    rest = rest[~torch.isin(groups[rest], groups[held])]
+    return held, rest[torch.randperm(len(rest), generator=draw)]

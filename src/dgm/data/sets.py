@@ -35,9 +35,14 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Arrays:
-    """A set held in memory, one tensor [N, ...] per name."""
+    """A set held in memory, one tensor [N, ...] per name.
+
+    groups: [N] int64 where some rows belong together, as parts of one recording do: what is held out for validation
+    shares no group with what is trained on.
+    """
 
     tensors: dict[str, Tensor]
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: len(tensor) for name, tensor in self.tensors.items()}

@@ -3,6 +3,9 @@
 Shapes: B batch, S side of an image, F = 5 factors (shape, scale, orientation, x, y), or 6 with the colour before them.
 Rows are ordered as in dSprites: y runs fastest, shape slowest of five. The colour, which never varies in dSprites, is
 there only where more than one is asked for. The label of an image is its shape.
+
+Images are equal where factors are not: orientations 0 and 39 are one angle, as in dSprites, and small turns and scales
+fall on the same pixels. Of 10,000 test images 1,077 stand among the training images too (1,589 at 32 x 32).
 """
 
 import colorsys

@@ -52,14 +52,15 @@ def load(root: str, shape: Annotated[list[Annotated[int, Ge(1)]], "[1, 1, T]"]) 
 
 
 def _sequences(files: list[Path], length: int) -> Arrays:
-    """Levels [N, 1, 1, T] and the digit that is spoken [N]; what is left at a recording's end is dropped."""
+    """Levels [N, 1, 1, T] and the digit that is spoken [N], grouped by recording, whose last samples are dropped."""
     cuts = [
         (whole[: len(whole) // length * length].view(-1, length), file) for file in files for whole in [_levels(file)]
     ]
+    recording = torch.tensor([i for i, (cut, _) in enumerate(cuts) for _ in cut])
     labels = torch.tensor([int(file.name[0]) for cut, file in cuts for _ in cut])
     if not len(labels):
         raise ValueError(f"data.shape=[1, 1, {length}]: no recording has that many samples; lower it")
-    return Arrays({"image": torch.cat([cut for cut, _ in cuts])[:, None, None], "label": labels})
+    return Arrays({"image": torch.cat([cut for cut, _ in cuts])[:, None, None], "label": labels}, recording)
 
 
 def _levels(file: Path) -> Tensor:

@@ -63,6 +63,6 @@ def recorded(run: Run) -> list[dict[str, float]]:
     if len(found) < 2 or not all(set(LOSSES) <= set(row) for row in found.values()):
         raise ConfigError(f"run={run.folder}: has no gradients of both losses; give a run of experiment=frozen_gan")
     return [
-        {"update": update, **row, "ratio": row["non_saturating"] / row["minimax"]}
-        for update, row in sorted(found.items())
+        {**row, "update": int(row.get("updates", step)), "ratio": row["non_saturating"] / row["minimax"]}
+        for step, row in sorted(found.items())
     ]

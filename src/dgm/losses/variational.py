@@ -19,7 +19,7 @@ class Draw(NamedTuple):
     """One stochastic pass of a variational autoencoder, all that an objective may use.
 
     log_px_z: [K, B] log p(x | z); z: [K, B, D] ~ q(z | x); mu, logvar: [B, D] of q;
-    step: [] updates done so far; data_size: number of training images.
+    step: [] updates done so far, infinite in evaluation; data_size: number of training images.
     """
 
     log_px_z: Tensor

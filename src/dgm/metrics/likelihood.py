@@ -41,11 +41,16 @@ class Likelihood:
         """Measure; `elbo` and `iw_K` come with the ends of a 95% bootstrap interval."""
         self.refuse(model, data)
         device = torch.device(device)
+        if hasattr(model, "data_size"):
+            trained: Any = model
+            trained.data_size = data.size("train")  # as in training
         with evaluating(model, device):
             per_image = self._terms(model, data, device)
             values = {name: float(term.mean()) for name, term in per_image.items()}
             arrays: dict[str, list[float]] = {}
             protocol = self._protocol(data)
+            if "total_correlation" in per_image:
+                protocol["batch_size"] = self.batch_size  # by whose images it is estimated
             if "elbo" in per_image:
                 values |= _interval("elbo", per_image["elbo"]) | self._bits(model, data, values["elbo"])
             if hasattr(model, "posterior"):
@@ -75,8 +80,10 @@ class Likelihood:
 
     def _bits(self, model: Any, data: Source, elbo: float) -> dict[str, float]:
         levels = getattr(model, "levels", None)
-        dimensions = _fetch(data, torch.zeros(1, dtype=torch.long), torch.device("cpu")).numel()
-        return {} if levels is None else {"bits_per_dim": bits_per_dim(-elbo, dimensions, levels)}
+        one = _fetch(data, torch.zeros(1, dtype=torch.long), torch.device("cpu"))
+        if levels is None or one.dim() < 4:  # a point has no levels
+            return {}
+        return {"bits_per_dim": bits_per_dim(-elbo, one.numel(), levels)}
 
     def _code(self, model: Any, data: Source, device: torch.device) -> tuple[float, list[float]]:
         """Number of active units, and the mean KL of each latent dimension [Z]."""

@@ -3,6 +3,7 @@
 Shapes: N images, F features, L classes, C channels, H height, W width.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -28,13 +29,14 @@ from dgm.metrics.statistics import (
     precision_recall,
 )
 
-VERSION = 1  # of the cached statistics
+VERSION = 2  # of the cached statistics
 REAL = 50_000  # images behind the reference statistics
 NEIGHBOURS = 5_000  # images of each kind in measures of pairs
 
 
 class Reference(NamedTuple):
-    """What is known of the real images. mean: [F], cov: [F, F], features: [N <= 5000, F]; anchors."""
+    """What is known of the real images. mean: [F], cov: [F, F], features: [N <= 5000, F]; anchors, NaN where one has no
+    meaning."""
 
     mean: Tensor
     cov: Tensor
@@ -42,6 +44,7 @@ class Reference(NamedTuple):
     n: int
     floor: float
     scale: float
+    binarised: float
 
 
 class SampleQuality:
@@ -49,7 +52,8 @@ class SampleQuality:
 
     Beside FID stand its anchors: the distance from the reference to other real images (`floor`), which no model can be
     asked to beat, and to them blurred by a 3 x 3 binomial (`scale`). The others are test images, or for a reference of
-    test images training images.
+    test images training images. Real images are grey also where a model sees them binarised: what it can reach by
+    drawing binary images is the distance to binarised test images (`binarised_floor`).
     samples: images drawn, by default as many as there are test images.
     """
 
@@ -113,7 +117,8 @@ class SampleQuality:
 
     def _reference(self, features: Features, data: Source, device: torch.device) -> Reference:
         known = data.fingerprint(), features.fingerprint
-        key = digest(data.name, *known, features.name, self.reference, VERSION, REAL, NEIGHBOURS)
+        seen = str(data.binarise)
+        key = digest(data.name, *known, features.name, self.reference, seen, VERSION, REAL, NEIGHBOURS)
         path = self.cache / "statistics" / f"{key}.pt"
         return Reference(**load_or_make(path, lambda: self._measured(features, data, device)._asdict()))
 
@@ -121,10 +126,14 @@ class SampleQuality:
         real = self._real(features, data.raw(self.reference), device)
         others = data.raw("train" if self.reference == "test" else "test")
         mean, cov = moments(real)
-        floor, scale = (
-            frechet(mean, cov, *moments(self._real(features, others, device, blurred))) for blurred in (False, True)
-        )
-        return Reference(mean, cov, real[chosen(len(real), NEIGHBOURS)].clone(), len(real), floor, scale)
+
+        def distance(rows: Rows, blurred: bool = False) -> float:
+            return frechet(mean, cov, *moments(self._real(features, rows, device, blurred)))
+
+        few, n = real[chosen(len(real), NEIGHBOURS)].clone(), len(real)
+        binarised = self.reference != "test" and data.binarise != "none"
+        seen = distance(data.set("test")) if binarised else math.nan
+        return Reference(mean, cov, few, n, distance(others), distance(others, blurred=True), seen)
 
     def _real(self, features: Features, rows: Rows, device: torch.device, blurred: bool = False) -> Tensor:
         """Features [N, F] of at most 50,000 images."""
@@ -160,7 +169,8 @@ def _values(real: Reference, fake: Tensor, logits: Tensor, seed: int) -> dict[tu
     kid, score = kernel_distance(real.features, few), inception_score(logits)
     precision, recall = precision_recall(real.features, few)
     density, coverage = density_coverage(real.features, few)
-    return {
+    binarised = {} if math.isnan(real.binarised) else {("fid", "_binarised_floor"): real.binarised}
+    return binarised | {
         ("fid", ""): frechet(*moments(fake), real.mean, real.cov),
         ("fid", "_floor"): real.floor,
         ("fid", "_scale"): real.scale,

@@ -53,17 +53,6 @@ class Encodes(Decodes, Protocol):
 
 
 @runtime_checkable
-class HasLikelihood(Protocol):
-    """A model that knows log p(x) or a bound on it; `likelihood_kind` says which."""
-
-    likelihood_kind: str
-
-    def log_likelihood(self, x: Tensor, samples: int) -> Tensor:
-        """[B, ...] -> [B] nats."""
-        ...
-
-
-@runtime_checkable
 class Completes(Protocol):
     """A model that draws an image value by value, in the order of its network."""
 
@@ -102,6 +91,7 @@ class Model(pl.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.data_size = 1
         self.log_every = 50
+        self.batches_per_update = 1
         self.updates = 0
         self.register_buffer("step", torch.zeros(()))  # the same as a tensor, for objectives that anneal
 
@@ -125,15 +115,18 @@ class Model(pl.LightningModule):
         self.mean_loss = torch.compile(self.mean_loss, options={"fallback_random": True})  # type: ignore[method-assign]
 
     def setup(self, stage: str) -> None:
-        """Learn how often to log, and the size of the training set, which some objectives need."""
+        """Learn how often to log, when gradients are gathered, and the size of the training set for some objectives."""
         self.log_every = getattr(self.trainer, "log_every_n_steps", self.log_every)
+        self.batches_per_update = getattr(self.trainer, "accumulate_grad_batches", 1)
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.data_size = data.size("train")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One update's loss; every `log_every` updates its terms are logged."""
+        """One batch's loss; every `log_every` updates its terms are logged."""
         loss, terms = self.mean_loss(*self.given(batch))
+        if (index + 1) % self.batches_per_update and not self.trainer.is_last_batch:
+            return loss  # gradients are gathered
         if (self.updates + 1) % self.log_every == 0:
             self.record({f"train/{name}": value.mean().item() for name, value in terms.items()})
         self.updates += 1
@@ -145,10 +138,11 @@ class Model(pl.LightningModule):
         terms = self.objective(*given)
         return terms["loss"].mean(), {name: value.detach() for name, value in terms.items()}
 
-    def record(self, values: dict[str, float]) -> None:
-        """Hand values of this update to the loggers at once, so that a checkpoint after it finds them written."""
+    def record(self, values: dict[str, float], update: int | None = None) -> None:
+        """Hand values of this update, or of another, to the loggers at once, so that a checkpoint after it finds them
+        written. Updates count from 0; what comes after an update is the resumed run's to write again."""
         for logger in self.loggers:
-            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.updates)
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.updates if update is None else update)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Log the mean terms over the validation set, in the objective that is trained."""
@@ -161,7 +155,7 @@ class Model(pl.LightningModule):
     def _log_means(self, stage: str, batch: Batch) -> None:
         x, *label = self.given(batch)
         terms = self.objective(x, *label)
-        if self.levels is not None and "elbo" in terms:
+        if self.levels is not None and "elbo" in terms and x.dim() == 4:  # a point has no levels
             terms["bits_per_dim"] = bits_per_dim(-terms["elbo"], x[0].numel(), self.levels)
         means = {f"{stage}/{name}": value.mean() for name, value in terms.items()}
         self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(x))

@@ -80,6 +80,8 @@ class GAN(Model):
                 "couples images; give the critic another norm, or penalty=null"
             )
         self.loss, self.latent = loss, latent
+        one = torch.ones(1, device="cpu")
+        self.flipped = bool(loss(one, -one)["critic"] > loss(-one, one)["critic"])  # sigmoid(logit) is P(fake)
         self.critic_steps, self.critic_lr = critic_steps, critic_lr
         self.penalty, self.penalty_every, self.clip = penalty, penalty_every, clip
         self.clip_norm, self.critic_clip_norm = clip_norm, critic_clip_norm
@@ -99,7 +101,11 @@ class GAN(Model):
             )
 
     def compile_hot(self) -> None:
-        """Both players."""
+        """Both players. Errors: ValueError with a penalty, whose second derivative the compiler has not got."""
+        if self.penalty is not None:
+            raise ValueError(
+                "compile=true: a penalty needs a second derivative, which torch.compile cannot take; leave one out"
+            )
         self.generator.compile()
         self.critic.compile()
 
@@ -126,7 +132,7 @@ class GAN(Model):
         if (self.updates + 1) % self.log_every == 0:
             self.record({
                 "train/critic": critic_loss.item(), "train/penalty": penalty.item(), "train/generator": loss.item(),
-                **{f"train/{name}": value for name, value in judged(real_logits, fake_logits).items()},
+                **{f"train/{name}": value for name, value in self.judged(real_logits, fake_logits).items()},
             })  # fmt: skip
         self.updates += 1
         self.step += 1
@@ -135,11 +141,12 @@ class GAN(Model):
     def parts(self, batch: Batch) -> list[tuple[Tensor, Tensor | None]]:
         """The critic's k batches, with their labels [B]."""
         x, *label = self.given(batch)
-        labels = label[0].chunk(self.critic_steps) if label else [None] * self.critic_steps
-        return list(zip(x.chunk(self.critic_steps), labels, strict=False))
+        steps = min(self.critic_steps, len(x))  # of the last batch of an epoch, which may be small
+        labels = label[0].tensor_split(steps) if label else [None] * steps
+        return list(zip(x.tensor_split(steps), labels, strict=True))
 
     def judge(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[B, *E] -> logits [B], and what guesses of the labels cost [B]."""
+        """[B, *E] -> logits [B] in the convention of the loss, and what guesses of the labels cost [B]."""
         seen = x if self.augment is None else self.augment(x)
         if not self.auxiliary or label is None:
             logits = self.critic(seen, self.condition(label))
@@ -148,8 +155,9 @@ class GAN(Model):
         return said[:, 0], self.auxiliary * F.cross_entropy(said[:, 1:], label, reduction="none")
 
     def logits(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """[B, *E] -> [B], high where the critic takes an image for real."""
-        return self.judge(x, label)[0]
+        """[B, *E] -> [B], high where the critic takes an image for real, whatever the convention of the loss."""
+        said = self.judge(x, label)[0]
+        return -said if self.flipped else said
 
     def condition(self, label: Tensor | None) -> Tensor | None:
         """Labels [B] as the networks take them: one-hot, [B, K]."""
@@ -166,6 +174,10 @@ class GAN(Model):
     def generate(self, n: int, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Images of n draws of the prior, with their gradient: -> [N, *E]."""
         return self.generator(self.codes(n, generator), self.condition(label))
+
+    def judged(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        """How well the critic judges, by logits [B], [B] as the loss gets them."""
+        return judged(-real, -fake) if self.flipped else judged(real, fake)
 
     def penalise(self, critic: Critic, real: Tensor, fake: Tensor, step: int) -> Tensor:
         """The penalty of this critic step, mean over the batch."""
@@ -197,7 +209,7 @@ class GAN(Model):
         """How the critic judges validation images and new samples."""
         x, *labels = self.given(batch)
         label = labels[0] if labels else None
-        values = judged(self.logits(x, label), self.logits(self.generate(len(x), label), label))
+        values = self.judged(self.judge(x, label)[0], self.judge(self.generate(len(x), label), label)[0])
         named = {f"val/{name}": value for name, value in values.items()}
         self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(x))
 

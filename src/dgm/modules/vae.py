@@ -65,9 +65,13 @@ class VAE(Model):
         return mu, logvar
 
     def draw(self, x: Tensor, mu: Tensor, logvar: Tensor, eps: Tensor, label: Tensor | None = None) -> Draw:
-        """x: [B, ...], mu, logvar: [B, Z], noise eps: [K, B, Z] -> K samples of the posterior and their fit."""
+        """x: [B, ...], mu, logvar: [B, Z], noise eps: [K, B, Z] -> K samples of the posterior and their fit.
+
+        An objective that changes with the updates is evaluated as at their end, or no two epochs could be compared.
+        """
         z = reparameterise(mu, logvar, eps)
-        return Draw(self.fit(x, z, label), z, mu, logvar, self.step, self.data_size)
+        step = self.step if self.training else torch.full_like(self.step, math.inf)
+        return Draw(self.fit(x, z, label), z, mu, logvar, step, self.data_size)
 
     def fit(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """log p(x | z): [B, ...], [K, B, Z] -> [K, B]."""

@@ -20,7 +20,22 @@ from dgm.distributions import (
 
 FINEST = -7.0  # of a component of a mixture, whose probabilities stay bounded
 WIDE = math.log(0.25)  # the scale of a component where the network says 0
-SMALLEST = math.log(1 / 255)  # a learned scale finer than one level would make the density unbounded
+SMALLEST = 1 / 255  # a learned scale finer than one level would make the density unbounded
+
+
+def softly_bounded(free: Tensor) -> Tensor:
+    """Log of a scale that is learned, log(exp(free) + SMALLEST): any shape -> the same (Rybkin et al., 2021, sec. 4).
+
+    A hard bound would leave a scale that once reaches it without a gradient.
+    """
+    return torch.logaddexp(free, free.new_tensor(math.log(SMALLEST)))
+
+
+def free(scale: float) -> float:
+    """What `softly_bounded` makes the log of a scale of. Errors: ValueError where it is too small to be learned."""
+    if scale <= SMALLEST:
+        raise ValueError(f"scale={scale}: a learned scale stays above one level, 1/255; begin with a larger one")
+    return math.log(scale - SMALLEST)
 
 
 class Bernoulli(nn.Module):
@@ -56,11 +71,17 @@ class Gaussian(nn.Module):
 
     def __init__(self, scale: Annotated[float, Gt(0)] = 1.0, learned: bool = False) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learned)
+        self.learned = learned
+        self.free = nn.Parameter(torch.tensor(free(scale) if learned else math.log(scale)), requires_grad=learned)
+
+    @property
+    def log_scale(self) -> Tensor:
+        """Log of the scale: []."""
+        return softly_bounded(self.free) if self.learned else self.free
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x: [B, *E], output: [..., B, *E] -> [..., B] nats, a density over unit values."""
-        return total(gaussian_log_prob(x, output, 2 * self.log_scale.clamp_min(SMALLEST)), x.dim() - 1)
+        return total(gaussian_log_prob(x, output, 2 * self.log_scale), x.dim() - 1)
 
     def mean(self, output: Tensor) -> Tensor:
         """Expected image or point, any shape."""
@@ -78,12 +99,12 @@ class DiscretizedLogistic(nn.Module):
 
     def __init__(self, channels: Annotated[int, Gt(0)], scale: Annotated[float, Gt(0)] = 0.1) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((channels, 1, 1), math.log(scale)))
+        self.free = nn.Parameter(torch.full((channels, 1, 1), free(scale)))
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x: [B, C, H, W], output: [..., B, C, H, W] -> [..., B] nats."""
-        log_scale = self.log_scale.clamp_min(SMALLEST)
-        return total(discretized_logistic_log_prob(x, output.sigmoid(), log_scale), x.dim() - 1)
+        log_prob = discretized_logistic_log_prob(x, output.sigmoid(), softly_bounded(self.free))
+        return total(log_prob, x.dim() - 1)
 
     def mean(self, output: Tensor) -> Tensor:
         """Centre of the logistic in 0..1, any shape."""
@@ -119,7 +140,8 @@ class Categorical(nn.Module):
 class LogisticMixture(nn.Module):
     """A mixture of discretised logistics per pixel, whose colours depend linearly on those before them.
 
-    Salimans et al. (2017), sec. 2.1 and 2.2, over 256 levels. Shapes: M components, R = C (C - 1) / 2 coefficients.
+    Salimans et al. (2017), sec. 2.1 and 2.2, over `values` levels, to which x is rounded.
+    Shapes: M components, R = C (C - 1) / 2 coefficients.
     """
 
     levels = 0
@@ -137,6 +159,7 @@ class LogisticMixture(nn.Module):
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x: [B, C, H, W], output: [B, P, H, W] -> [B] nats."""
         weights, parts = self._parts(output, x.shape[1])
+        x = (x * (self.values - 1)).round() / (self.values - 1)
         per_component = weights + sum(self._colour(parts, x, c, x[:, None, c]) for c in range(x.shape[1]))
         return per_component.logsumexp(1).flatten(1).sum(1)
 
