@@ -123,8 +123,8 @@ class Grid(Mixture):
 class Moons(Mixture):
     """Two interleaved half circles of radius 1, blurred: each is `nodes` Gaussians side by side.
 
-    Log p is exactly of this sum. At the defaults the nodes are 0.012 apart, far below `std`, and the sum is
-    within 0.005 nats on the arcs (0.05 nats 0.3 beside them) of that of very many nodes, the blurred arcs of `make_moons`.
+    Log p is exactly of this sum. At the defaults the nodes are 0.012 apart, far below `std`, and the sum is within
+    0.005 nats on the arcs, 0.05 nats 0.3 beside them, of that of very many nodes, the blurred arcs of `make_moons`.
     """
 
     std: Positive = 0.1

@@ -6,6 +6,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from dgm.distributions import precise
 from dgm.losses import Terms
 from dgm.losses.reconstruction import Reconstruction
 from dgm.modules.base import MakeOptimizer, MakeScheduler, Model
@@ -30,7 +31,7 @@ class Autoencoder(Model):
 
     def objective(self, x: Tensor) -> Terms:
         """x: [B, ...] -> terms [B]."""
-        return self.loss(Reconstruction(x, self.decode(self.encode(x))))
+        return self.loss(Reconstruction(x, precise(self.decode(self.encode(x)))))
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, ...] -> [B, Z]."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from dgm.distributions import precise
 from dgm.losses import Terms
 from dgm.modules.base import MakeOptimizer, MakeScheduler, Model, conditioned
 
@@ -72,13 +73,13 @@ class Autoregressive(Model):
         """log p(x), or log p(x | label), exact whatever the number of samples: [B, C, H, W] -> [B]."""
         h = self.condition(label, x)
         if self.members == 1:
-            return self.likelihood.log_prob(x, self.network(x, h))
+            return self.likelihood.log_prob(x, precise(self.network(x, h)))
         each = torch.stack([self.log_p(member, x, h) for member in range(self.members)])
         return each.logsumexp(0) - math.log(self.members)
 
     def log_p(self, member: int, x: Tensor, h: Tensor | None) -> Tensor:
         """log p(x) of one member: [B, C, H, W], [B, E, 1, 1] -> [B]."""
-        return self.likelihood.log_prob(x, self.network(x, h, member=member))
+        return self.likelihood.log_prob(x, precise(self.network(x, h, member=member)))
 
     def condition(self, label: Tensor | None, like: Tensor) -> Tensor | None:
         """Labels [B] as the network takes them, [B, E, 1, 1]; nothing where it takes none."""

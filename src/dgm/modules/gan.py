@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from dgm.distributions import precise
 from dgm.losses import Terms
 from dgm.losses.penalties import Critic
 from dgm.modules.base import Batch, MakeOptimizer, MakeScheduler, Model, conditioned
@@ -149,9 +150,9 @@ class GAN(Model):
         """[B, *E] -> logits [B] in the convention of the loss, and what guesses of the labels cost [B]."""
         seen = x if self.augment is None else self.augment(x)
         if not self.auxiliary or label is None:
-            logits = self.critic(seen, self.condition(label))
+            logits = precise(self.critic(seen, self.condition(label)))
             return logits, torch.zeros_like(logits)
-        said = self.critic(seen)
+        said = precise(self.critic(seen))
         return said[:, 0], self.auxiliary * F.cross_entropy(said[:, 1:], label, reduction="none")
 
     def logits(self, x: Tensor, label: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from dgm.distributions import precise
 from dgm.losses import Terms
 from dgm.losses.variational import Draw
 from dgm.modules.autoregressive import Conditional, autoregression, complete, one_hot
@@ -48,7 +49,7 @@ class PixelVAE(VAE):
         """log p(x | z), or log p(x | z, label): [B, ...], [K, B, Z], [B] -> [K, B]."""
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
         labels = None if label is None else label.repeat(len(z))
-        output = self.network(repeated, self.condition(z.flatten(0, 1), labels))
+        output = precise(self.network(repeated, self.condition(z.flatten(0, 1), labels)))
         return self.likelihood.log_prob(repeated, output).unflatten(0, z.shape[:2])
 
     def condition(self, z: Tensor, label: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from dgm.distributions import reparameterise
+from dgm.distributions import precise, reparameterise
 from dgm.losses import Terms
 from dgm.losses.variational import Draw, log_weights
 from dgm.modules.base import MakeOptimizer, MakeScheduler, Model
@@ -61,7 +61,7 @@ class VAE(Model):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: [B, ...] -> mu, logvar of q(z | x): [B, Z] each."""
-        mu, logvar = self.encoder(x).chunk(2, -1)
+        mu, logvar = precise(self.encoder(x)).chunk(2, -1)
         return mu, logvar
 
     def draw(self, x: Tensor, mu: Tensor, logvar: Tensor, eps: Tensor, label: Tensor | None = None) -> Draw:
@@ -75,7 +75,7 @@ class VAE(Model):
 
     def fit(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """log p(x | z): [B, ...], [K, B, Z] -> [K, B]."""
-        return self.likelihood.log_prob(x, self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2]))
+        return self.likelihood.log_prob(x, precise(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2]))
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, ...] -> posterior means [B, Z]."""
