@@ -104,7 +104,7 @@ class Frozen(nn.Module):
     def logits(self, x, label):
         return self.logit + 1e-4 * x.sum(1)
 
-    def record(self, values):
+    def record(self, values, update):
         self.values = values
 
 

@@ -48,7 +48,7 @@ def nearest(word: str, known: Collection[str]) -> str:
     """` Did you mean ...?` for a name that is not among the known ones, which are listed where they are few."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]}?" if close else ""
-    return guess + (f" There are: {', '.join(sorted(known))}." if len(known) <= 30 else "")
+    return guess + (f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 30 else "")
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
@@ -202,8 +202,9 @@ def _check_pair(value: Config, hint: Any, key: str, owner: str) -> None:
         return
     hints = typing.get_type_hints(target)
     free = [n for n, p in inspect.signature(target).parameters.items() if n not in value and _required(p)]
-    if [hints.get(name) for name in free] != list(wanted):
-        takes, gives = (", ".join(map(_type_name, side)) for side in ([hints.get(n) for n in free], wanted))
+    asked = [hints.get(name, Any) for name in free]  # without an annotation it takes anything
+    if len(asked) != len(wanted) or any(a not in (Any, w) for a, w in zip(asked, wanted, strict=True)):
+        takes, gives = (", ".join(map(_type_name, side)) for side in (asked, wanted))
         raise ConfigError(
             f"{key}={value['_target_']}: cannot meet {owner}, which gives it ({gives}) where it takes ({takes}); "
             "choose one made for this model"

@@ -40,8 +40,10 @@ def inputs(batch: dict[str, Tensor]) -> Tensor:
 def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     """Tile unit images row by row on white: [N, C, H, W] -> [H', W', 3], uint8.
 
-    One channel is repeated to three; of more than three channels the first three are shown.
+    One channel is repeated to three; of more than three channels the first three are shown. Sequences, images one row
+    high, are shown as waveforms.
     """
+    images = waveform(images) if images.shape[2] == 1 < images.shape[3] else images
     n, c, h, w = images.shape
     rows = -(-n // columns)
     canvas = torch.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, dtype=torch.uint8)
@@ -50,6 +52,15 @@ def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
         y, x = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
         canvas[y : y + h, x : x + w] = tile
     return canvas
+
+
+def waveform(x: Tensor, height: int = 32, width: int = 128) -> Tensor:
+    """Levels over time, black on white: [N, C, 1, T] -> [N, C, height, at most width], a column from least to most."""
+    columns = min(width, x.shape[3])
+    parts = x[:, :, 0, : x.shape[3] // columns * columns].unflatten(2, (columns, -1)).clamp(0, 1)
+    level, half = torch.linspace(1, 0, height, device=x.device).view(-1, 1), 0.5 / (height - 1)
+    drawn = (level >= parts.amin(3)[:, :, None] - half) & (level <= parts.amax(3)[:, :, None] + half)
+    return 1 - drawn.to(x.dtype)
 
 
 def bits_per_dim(nats: Number, dimensions: int, levels: int = 0) -> Number:

@@ -15,10 +15,10 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -35,6 +35,7 @@ UNIDENTIFIED += tuple(
     f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes", "log_every_n_steps", "profiler")
 )
 COPIES = ("loss", "optimizer", "scheduler", "likelihood")  # groups that a model holds, as `loss: ${loss}`
+AGAIN = "restore it, or delete its run's folder and train it again"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "torch-fidelity", "wandb")
 
 
@@ -57,10 +58,18 @@ def unidentified(key: str) -> bool:
     return key.endswith(".root") or any(key == other or key.startswith(other + ".") for other in UNIDENTIFIED)
 
 
+def home(out: str, study: str | None) -> Path:
+    """The folder of runs that belong together. Errors: ConfigError for a study that would lie elsewhere."""
+    if study is not None and (Path(study).is_absolute() or ".." in Path(study).parts):
+        raise ConfigError(f"study={study}: would not lie below out={out}; give a name")
+    return Path(out) / (study or "")
+
+
 def slug(overrides: list[str], digest: str) -> str:
     """A folder name: what was overridden, readable, then the hash."""
     ours = [o for o in overrides if not unidentified(o.lstrip("+~").split("=")[0].split("@")[0])]
-    words = ",".join(re.sub(r"[^\w.=+-]+", "_", o) for o in ours if not o.startswith("experiment="))
+    last = {o.split("=")[0]: o for o in ours}  # of a key given twice the last counts
+    words = ",".join(re.sub(r"[^\w.=+-]+", "_", o) for o in last.values())
     return f"{words[:120] or 'default'}-{digest}"
 
 
@@ -85,11 +94,22 @@ class Run:
     @functools.cached_property
     def config(self) -> Config:
         """The resolved config, plain containers."""
-        return yaml.safe_load(self.path("config.yaml").read_text())
+        return self._read("config.yaml", yaml.safe_load)
+
+    def _read(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """A file of the run that holds a mapping. Errors: ConfigError where it does not."""
+        try:
+            value = parse(self.path(name).read_text())
+        except (ValueError, yaml.YAMLError) as error:
+            value, reason = None, " ".join(str(error).split())
+        else:
+            reason = "it holds no mapping"
+        if not isinstance(value, dict):
+            raise ConfigError(f"{self.path(name)}: cannot be read ({reason}); {AGAIN}")
+        return value
 
     def _json(self, name: str) -> dict[str, Any]:
-        path = self.path(name)
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return self._read(name, json.loads) if self.path(name).is_file() else {}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -116,6 +136,8 @@ class Run:
     def state(self) -> State:
         """What the folder says, but `interrupted` where the process that was running it is gone."""
         stored = self._json("state.json").get("state", "missing")
+        if stored not in get_args(State):
+            raise ConfigError(f"{self.path('state.json')}: state={stored}: no such state; {AGAIN}")
         return "interrupted" if stored == "running" and not locked(self.path(".lock")) else stored
 
     def lock(self, wait: bool) -> contextlib.AbstractContextManager[bool]:
@@ -139,9 +161,14 @@ class Run:
 
     def curve(self) -> Iterator[dict[str, str]]:
         """Rows of the logged table: step, epoch, name, value."""
-        if self.path("metrics.csv").is_file():
-            with self.path("metrics.csv").open(newline="") as file:
-                yield from csv.DictReader(file)
+        if not self.path("metrics.csv").is_file():
+            return
+        text = self.path("metrics.csv").read_text(errors="replace")
+        whole, _, _ = text.rpartition("\n")  # a process may end within a line
+        for row in csv.DictReader(whole.splitlines()):
+            if None in row or None in row.values() or not row.get("step", "").isdigit():
+                raise ConfigError(f"{self.path('metrics.csv')}: cannot be read; {AGAIN}")
+            yield row
 
     def checkpoint(self) -> Path | None:
         """The best weights by validation where there was one, else the last."""
@@ -154,18 +181,32 @@ class Run:
 
     def model(self) -> Any:
         """The run's model with its best weights, in evaluation mode, on the CPU."""
-        import torch
-
         model = build(self.config["model"], "model")
         path = self.checkpoint()
         if path is None:
-            raise ConfigError(f"run={self.folder}: has no checkpoint yet (it is {self.state}); train it first")
+            remedy = "delete its folder and train it again" if self.state == "done" else "train it first"
+            raise ConfigError(f"run={self.folder}: has no checkpoint (it is {self.state}); {remedy}")
+        weights = weights_in(path)
         try:
-            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"run={self.folder}: {path.name} cannot be read ({reason}); train it again") from error
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ConfigError(f"{path}: {unfit(error)}; delete the run's folder and train it again") from error
         return model.eval()
+
+
+def weights_in(checkpoint: Path) -> dict[str, Any]:
+    """The weights and buffers of a checkpoint. Errors: ConfigError where it cannot be read."""
+    import torch
+
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise ConfigError(f"{checkpoint}: cannot be read ({unfit(error)}); delete it and train again") from error
+
+
+def unfit(error: Exception) -> str:
+    """The first line of what an error says, which of a loaded file may be long, or nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def find(folder: str | Path) -> list[Run]:

@@ -27,6 +27,8 @@ Protocol = dict[str, Any]
 def tidy(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run: run, state, a column per overridden key, one per measured value, seconds.
 
+    A value that has the name of a key, as `loss` may have, is called test/NAME, as it is to a tracker.
+
     Rows are in the order of their settings; the index is a run's place in `runs`. `attrs` holds the names of
     the keys and of the values, and a note for each value that was split because its protocols differ.
     """
@@ -164,6 +166,7 @@ def _row(run: Run, keys: list[str], protocols: dict[str, list[tuple[str, Protoco
     row: dict[str, Any] = {"run": run.folder.name, "state": run.state}
     row |= {key: _setting(key, flat, overrides) for key in keys}
     for name, measure, value, protocol in _measured(run):
+        name = f"test/{name}" if name in keys else name
         known = protocols.setdefault(name, [])
         if (measure, protocol) not in known:
             known.append((measure, protocol))

@@ -1,10 +1,12 @@
 """From words on the command line to a composed, resolved config; Hydra's errors become one sentence each."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -48,6 +50,23 @@ def plain(config: DictConfig, resolve: bool = True) -> Config:
     return {str(key): value for key, value in values.items()}
 
 
+def asked(words: list[str]) -> bool:
+    """Whether help is wanted."""
+    return "-h" in words or "--help" in words
+
+
+def explain(name: str, words: list[str]) -> int:
+    """Print a command's configuration as the other words make it."""
+    with tree([word for word in words if word not in ("-h", "--help")], name) as (hydra, overrides):
+        config = hydra.compose_config(name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
+        values = plain(config, resolve=False)
+        if "???" not in flatten(values).values():
+            values = plain(config)
+    print(f"dgm {name} KEY=VALUE ...: the configuration, with the values it has now\n")
+    print(yaml.safe_dump(values, sort_keys=False))
+    return 0
+
+
 @contextmanager
 def sentences(overrides: list[str], name: str = "train") -> Iterator[None]:
     """Turn Hydra's and OmegaConf's errors into one sentence that names key, value and remedy."""
@@ -58,6 +77,8 @@ def sentences(overrides: list[str], name: str = "train") -> Iterator[None]:
     except OverrideParseException as error:
         raise ConfigError(_unreadable(str(error.override), overrides, name)) from error
     except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
         raise ConfigError(_unknown(error, overrides, name)) from error
 
 
@@ -75,7 +96,7 @@ def _unreadable(word: str, overrides: list[str], name: str) -> str:
     key, keys = word.partition("=")[0].lstrip("+~"), _keys(overrides, name)
     if "=" not in word or (folder() / key).is_dir() or any(f"{k}.".startswith(f"{key}.") for k in keys):
         return f"{word}: cannot be read as KEY=VALUE; quote brackets and commas"
-    return f"{word}: unknown key.{nearest(key, keys)}"
+    return f"{word}: unknown key.{near(key, keys)}"
 
 
 def _unknown(error: Exception, overrides: list[str], name: str) -> str:
@@ -87,13 +108,28 @@ def _unknown(error: Exception, overrides: list[str], name: str) -> str:
         return f"{missing[1]}=: nothing is chosen.{nearest('', choices(missing[1]))}"
     if empty := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{empty[1]}: no value; give {empty[1]}=VALUE"
+    if "Could not override ''" in text:
+        return f"{text.rpartition('use +')[2]}: cannot be read as KEY=VALUE; quote brackets and commas"
     key = re.search(r"Could not override '([^']+)'", text)
     if not key:
         return text
     given = next((o for o in overrides if o.lstrip("+~").startswith(key[1] + "=")), key[1])
+    if "in the defaults list" in text:
+        return f"{given}: nothing that is chosen has this part; leave it out, or choose another {key[1].split('/')[0]}"
     if "Key" not in cause and "not in struct" not in cause and "struct" not in text:
         return f"{given}: {cause or text}"
-    return f"{given}: unknown key.{nearest(key[1], _keys(overrides, name))}"
+    return f"{given}: unknown key.{near(key[1], _keys(overrides, name))}"
+
+
+def near(key: str, keys: list[str]) -> str:
+    """What may be meant: a key beside it, else one that is very like it anywhere, else what there is beside it."""
+    parent, _, last = key.rpartition(".")
+    beside = {k.removeprefix(f"{parent}.").split(".")[0] for k in keys if not parent or k.startswith(f"{parent}.")}
+    if close := difflib.get_close_matches(last, beside, n=1, cutoff=0.6):
+        return f" Did you mean {f'{parent}.' if parent else ''}{close[0]}?"
+    if close := difflib.get_close_matches(key, keys, n=1, cutoff=0.8):
+        return f" Did you mean {close[0]}?"
+    return f" There are: {', '.join(sorted(keys if len(keys) <= 30 else beside))}." if beside else ""
 
 
 def _keys(overrides: list[str], name: str) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from dgm.cli.origins import origin, origins
 from dgm.cli.table import Parser
 from dgm.configs import ConfigError, flatten
-from dgm.runs import Run
+from dgm.runs import Run, weights_in
 
 Row = tuple[str, str, str]
 PROVENANCE = ("commit", "diff", "versions", "python", "machine", "data", "dgm")
@@ -72,7 +72,7 @@ def weights(first: Run, second: Run) -> str:
     files = [run.path("checkpoints", "last.ckpt") for run in (first, second)]
     if not all(file.is_file() for file in files):
         return "not both have a checkpoint"
-    a, b = (torch.load(file, map_location="cpu", weights_only=True)["state_dict"] for file in files)
+    a, b = (weights_in(file) for file in files)
     same = list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
     return "equal bit for bit" if same else "differ"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from annotated_types import MinLen
 
-from dgm.cli.compose import compose
+from dgm.cli.compose import asked, compose, explain
 from dgm.cli.terminal import show_values
 from dgm.configs import Config, build, check
 from dgm.metrics.report import Report
@@ -15,6 +15,8 @@ from dgm.runs import Run, write_json
 
 def command(arguments: list[str]) -> int:
     """Evaluate one run."""
+    if asked(arguments):
+        return explain("evaluate", arguments)
     config = compose("evaluate", arguments)
     check(evaluate, config)
     run = Run.open(config["run"])

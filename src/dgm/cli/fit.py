@@ -6,15 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dgm.callbacks.checkpoints import WholeFiles
 from dgm.callbacks.progress import Progress
 from dgm.callbacks.randomness import seed_all
 from dgm.callbacks.table import Table
 from dgm.cli.evaluate import measure
-from dgm.configs import Config, ConfigError, build
-from dgm.runs import Run
+from dgm.configs import Config, build
+from dgm.runs import Run, weights_in
 from dgm.sweeps.search import pruning
 
 
@@ -48,11 +46,7 @@ def fit(run: Run, config: Config) -> None:
 
 def updates_in(checkpoint: Path) -> int:
     """How many updates a checkpoint has behind it. Errors: ConfigError where it cannot be read."""
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]["step"])
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{checkpoint}: cannot be read ({reason}); delete it to train from the start") from error
+    return int(weights_in(checkpoint)["step"])
 
 
 def trackers(run: Run, config: Config) -> list[Any]:

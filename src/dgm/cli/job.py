@@ -12,17 +12,18 @@ import yaml
 from annotated_types import Ge
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dgm.callbacks.checkpoints import Left
 from dgm.callbacks.pruning import Pruned
 from dgm.cli.compose import plain
 from dgm.cli.evaluate import measure, say, unmeasured
-from dgm.cli.fit import fit
+from dgm.cli.fit import fit, quiet
 from dgm.cli.rank import launch, world
 from dgm.configs import Config, ConfigError, build, check, is_call
 from dgm.data.module import Data
 from dgm.files import write
-from dgm.runs import Run, State, identity, provenance, slug, write_json
+from dgm.runs import Run, State, home, identity, provenance, slug, write_json
 
 CHECKPOINTS = "dgm.callbacks.checkpoints.Checkpoints"  # without them there is no run to speak of
 
@@ -71,14 +72,16 @@ class Job:
             model = build(values["model"], "model")
         if values["compile"]:
             model.compile_hot()
+        fits(values)
         for metric in build(values["metric"], "metric").values():
             if hasattr(metric, "refuse"):
                 metric.refuse(model, build(values["data"], "data"))
         return values
 
     def run(self, values: Config, overrides: list[str]) -> Run:
-        """The run of a point, begun or not."""
-        return Run(Path(values["out"]) / (values["study"] or "") / slug(overrides, identity(values)))
+        """The run of a point, begun or not; whatever words named it, the same config has the same folder."""
+        folder, digest = home(values["out"], values["study"]), identity(values)
+        return Run(next(folder.glob(f"*-{digest}"), folder / slug(overrides, digest)))
 
     def look(self, config: DictConfig, overrides: list[str]) -> tuple[Path, Run | None]:
         """Before a sweep: where a point's run will lie, and the run where nothing is left to do; else it is checked."""
@@ -100,6 +103,17 @@ class Job:
         return perform(self.run(values, overrides), values, overrides, self.wait)
 
 
+def fits(values: Config) -> None:
+    """Make what says only when it is made that a value is wrong. Errors: ConfigError."""
+    quiet()
+    for key, arguments in (("optimizer", ([torch.zeros(1, requires_grad=True)],)), ("trainer", ())):
+        made = build(values[key], key)
+        try:
+            made(*arguments)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
+
+
 def perform(run: Run, config: Config, overrides: list[str], wait: bool = True) -> Run:
     """Bring a run to its end: nothing where it is done, from its checkpoint where it was interrupted.
 
@@ -115,7 +129,7 @@ def perform(run: Run, config: Config, overrides: list[str], wait: bool = True) -
 
 def _perform(run: Run, config: Config, overrides: list[str]) -> None:
     state = run.state
-    if state == "failed" and not config["retry"]:
+    if state == "failed" and not config["retry"] and run.config["trainer"] == config["trainer"]:
         raise ConfigError(f"{run.folder}: failed before ({run.why}); retry=true trains it again")
     if state == "done":
         say(f"Done before: {run.folder}")

@@ -2,9 +2,11 @@
 
 import errno
 import importlib
+import linecache
 import os
 import signal
 import sys
+import traceback
 
 USAGE = """\
 dgm: a laboratory for deep generative models
@@ -54,8 +56,12 @@ def run(argv: list[str]) -> int:
 
         print(f"dgm {name}: no such command.{nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
-    traceback = "--traceback" in arguments or bool(os.environ.get("DGM_TRACEBACK"))
+    whole = "--traceback" in arguments or bool(os.environ.get("DGM_TRACEBACK"))
     arguments, flags = split_flags([a for a in arguments if a != "--traceback"])
+    for flag, values in flags.items():
+        if any(not value or "=" in value or value.startswith("-") for value in values):
+            print(f"Error: --{flag}: what? Give --{flag} NAME", file=sys.stderr)
+            return 2
     if flags["trust"]:
         os.environ["DGM_TRUST"] = ",".join(filter(None, [os.environ.get("DGM_TRUST"), *flags["trust"]]))
         sys.path.insert(0, os.getcwd())  # a package of the user's own, in the folder where the command is given
@@ -70,7 +76,7 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the one place where an error becomes a sentence
-        if traceback:
+        if whole:
             raise
         print(f"Error: {sentence(error)}", file=sys.stderr)
         return 1
@@ -92,13 +98,25 @@ def split_flags(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
 
 def sentence(error: BaseException) -> str:
     """An error as one line; unexpected kinds keep their name, and say how to see more."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).partition("Exception raised from")[0].split()) or type(error).__name__
     if getattr(error, "errno", None) == errno.ENOSPC or "PytorchStreamWriter failed" in text:
         file = getattr(error, "filename", None)
         place = f" ({file})" if file else ""
         return f"the disk is full{place}; free some space and give the same command again, which goes on from there"
-    expected = type(error).__module__.startswith("dgm.") or isinstance(error, FileNotFoundError)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}; correct the path or its permissions"
+    expected = type(error).__module__.startswith("dgm.") or isinstance(error, FileNotFoundError) or ours(error)
     return text if expected else f"{type(error).__name__}: {text} (--traceback shows where)"
+
+
+def ours(error: BaseException) -> bool:
+    """Whether a statement of ours raised it, in words meant for a person, and no accident."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames or not isinstance(error, ValueError | TypeError | RuntimeError):
+        return False
+    frame, line = frames[-1]
+    code = linecache.getline(frame.f_code.co_filename, line).strip()
+    return frame.f_globals.get("__name__", "").startswith("dgm.") and code.startswith("raise ")
 
 
 if __name__ == "__main__":

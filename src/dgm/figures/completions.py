@@ -1,4 +1,4 @@
-"""Images whose lower half is drawn anew, given the upper. Shapes: N images, C channels, H height, W width."""
+"""Images whose lower half is drawn anew given the upper, of sequences the second. Shapes: N images, C channels."""
 
 from typing import Annotated
 
@@ -26,14 +26,15 @@ def draw(
     rows = test.varied(images)
     every = given_label(model, test)
     x, label = test.x[rows], None if every is None else every[rows]
-    edge = max(1, round(given * x.shape[2]))
+    along = 2 if x.shape[2] > 1 else 3
+    edge = max(1, round(given * x.shape[along]))
     known = torch.zeros_like(x, dtype=torch.bool)
-    known[:, :, :edge] = True
+    known.narrow(along, 0, edge).fill_(True)
     again = x.repeat_interleave(each, 0)
     noise = torch.rand(again.shape, generator=torch.Generator().manual_seed(seed))
     labels = None if label is None else label.repeat_interleave(each)
     drawn = model.complete(again, known.repeat_interleave(each, 0), noise, labels)
-    changed = int((drawn != again)[:, :, :edge].sum())
+    changed = int((drawn != again).narrow(along, 0, edge).sum())
     if changed:
         raise RuntimeError(f"{changed} given values were changed: the sampler does not keep what is known")
     shown = torch.where(known, x, torch.full_like(x, 0.5))
@@ -41,6 +42,6 @@ def draw(
     figure = canvas(0.62 * (each + 2) + 0.3, 0.62 * len(x) + 0.6)
     show_grid(figure.subplots(), tiles, each + 2, "", heads=["given", *[""] * each, "image"])
     own, theirs = (log_p(model, v, w).mean().item() for v, w in ((drawn, labels), (x, label)))
-    differ = (drawn != again)[:, :, edge:].float().mean().item()
+    differ = (drawn != again).narrow(along, edge, x.shape[along] - edge).float().mean().item()
     numbers = {"given_rows": edge, "changed_given_values": changed, "share_of_drawn_values_unlike_the_image": differ}
     return Drawing(figure, numbers | {"log_p_completions": own, "log_p_images": theirs, "images": rows.tolist()})

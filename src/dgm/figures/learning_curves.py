@@ -11,11 +11,13 @@ from dgm.figures.reading import groups_of
 from dgm.figures.style import PALETTE, canvas, dress, legend
 from dgm.runs import Run
 
+FEWEST = 10  # points of a curve that is worth a mean
 FIRST = 10  # share 1 / FIRST of the updates whose steep fall is left out of the range shown
 
 
 def draw(runs: list[Run], metric: str = "train/loss", window: Annotated[int, Ge(1)] = 20) -> Drawing:
-    """A line per run, one colour for all seeds; each point is the mean of `window` logged values."""
+    """A line per run, one colour for all seeds; each point is the mean of `window` logged values, or of fewer so that
+    ten points are left."""
     figure = canvas(6.0, 3.8)
     axes = figure.subplots()
     rows: list[dict[str, Any]] = []
@@ -30,7 +32,7 @@ def draw(runs: list[Run], metric: str = "train/loss", window: Annotated[int, Ge(
     room = 0.05 * (max(late) - min(late))
     if room > 0:
         axes.set_ylim(min(late) - room, max(late) + room)
-    dress(axes, "", "updates", f"{metric}, mean of {window}" if window > 1 else metric)
+    dress(axes, "", "updates", f"{metric}, mean of up to {window}" if window > 1 else metric)
     if len(rows) > 1:
         legend(axes)
     last = {f"last of {row['name']}": row["updates_and_values"][-1][1] for row in rows}
@@ -43,7 +45,8 @@ def smoothed(run: Run, metric: str, window: int) -> np.ndarray:
     points = np.array([(int(row["step"]) + 1, float(row["value"])) for row in logged if row["name"] == metric])
     if not len(points):
         known = sorted({row["name"] for row in logged})
-        raise ConfigError(f"figure.metric={metric}: not logged in {run.folder}.{nearest(metric, known)}")
-    window = min(window, len(points))
+        more = "" if known else " Nothing was; a run logs every trainer.log_every_n_steps updates."
+        raise ConfigError(f"figure.metric={metric}: not logged in {run.folder}.{nearest(metric, known)}{more}")
+    window = max(1, min(window, len(points) // FEWEST))
     whole = points[: len(points) // window * window].reshape(-1, window, 2)
     return np.stack([whole[:, -1, 0], whole[:, :, 1].mean(1)], 1)

@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
+from dgm.configs import ConfigError
 from dgm.figures import Drawing
 from dgm.figures.reading import able, groups_of, spread
 from dgm.figures.style import FAINT, PALETTE, canvas, dress
@@ -25,6 +26,8 @@ def draw(runs: list[Run], n: Annotated[int, Ge(2)] = 2500, columns: Annotated[in
         measured: list[dict[str, float]] = []
         for run in seeds:
             data = run.data()
+            if len(data.shape) != 1:
+                raise ConfigError(f"run={run.folder}: its data ({data.name}) are images; give runs of data=density")
             model = able(run, Samples, "give runs of generative models")
             x = model.sample(n, generator=torch.Generator().manual_seed(0)).cpu()
             if not measured:

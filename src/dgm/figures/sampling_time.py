@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 
 from dgm.configs import build
 from dgm.figures import Drawing
@@ -20,7 +20,7 @@ from dgm.runs import Run
 @torch.no_grad()
 def draw(
     run: Run,
-    sizes: list[Annotated[int, Ge(4)]] | None = None,
+    sizes: Annotated[list[Annotated[int, Ge(4)]], MinLen(1)] | None = None,
     n: Annotated[int, Ge(1)] = 64,
     passes: Annotated[int, Ge(1)] = 5,
 ) -> Drawing:

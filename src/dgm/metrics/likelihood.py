@@ -51,12 +51,15 @@ class Likelihood:
             protocol = self._protocol(data)
             if "total_correlation" in per_image:
                 protocol["batch_size"] = self.batch_size  # by whose images it is estimated
+            grey = getattr(getattr(model, "likelihood", None), "binary", False) and _grey(data)
             if "elbo" in per_image:
-                values |= _interval("elbo", per_image["elbo"]) | self._bits(model, data, values["elbo"])
+                values |= _interval("elbo", per_image["elbo"])
+                values |= {} if grey else self._bits(model, data, values["elbo"])
             if hasattr(model, "posterior"):
                 values["active_units"], arrays["kl_dim"] = self._code(model, data, device)
             if hasattr(model, "log_likelihood"):
-                protocol["likelihood"] = kind = str(getattr(model, "likelihood_kind", "unknown"))
+                kind = str(getattr(model, "likelihood_kind", "unknown"))
+                protocol["likelihood"] = "none: a cross-entropy of grey values" if grey else kind
                 if kind != "exact":  # else the terms hold it already
                     values |= self._bound(model, data, device, say)
                     if self._counted(data) < data.size("test"):
@@ -116,6 +119,12 @@ class Likelihood:
 def _fetch(data: Source, rows: Tensor, device: torch.device) -> Tensor:
     """Test images as the model sees them: [B, ...]."""
     return inputs({name: tensor.to(device) for name, tensor in data.set("test").fetch(rows).items()})
+
+
+def _grey(data: Source) -> bool:
+    """Whether some of 1,000 test images have values between black and white, which no binary likelihood knows."""
+    first = inputs(data.set("test").fetch(torch.arange(min(1000, data.size("test")))))
+    return bool(((first > 0) & (first < 1)).any())
 
 
 def _given(model: Any, data: Source, rows: Tensor, device: torch.device) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dgm.distributions import precise
 from dgm.losses import Terms
-from dgm.modules.base import MakeOptimizer, MakeScheduler, Model, conditioned
+from dgm.modules.base import MakeOptimizer, MakeScheduler, Model, conditioned, met
 
 
 class Conditional(Protocol):
@@ -57,6 +57,7 @@ class Autoregressive(Model):
         conditional: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
+        met(likelihood, "conditional")
         self.classes = conditioned(classes, conditional)
         self.network = autoregression(network, likelihood, shape, self.classes)
         self.members = int(getattr(self.network, "members", 1))

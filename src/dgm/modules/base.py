@@ -187,3 +187,14 @@ def conditioned(classes: int, conditional: bool) -> int:
     if conditional and classes < 2:
         raise ValueError(f"conditional=true: the data set has {classes} classes; choose one with labels")
     return classes if conditional else 0
+
+
+def met(likelihood: Any, asked: str) -> Any:
+    """A likelihood that gives what a model asks of it: the `mean` of what a decoder says, or a `conditional` of one
+    value. Errors: ValueError where it does not."""
+    if not hasattr(likelihood, asked):
+        fit = {"mean": "bernoulli, gaussian, learned_gaussian or discretized_logistic"}
+        choice = fit.get(asked, "bernoulli, categorical or logistic_mixture")
+        name = type(likelihood).__name__
+        raise ValueError(f"likelihood={name}: gives no {asked}, which this model asks of it; take {choice}")
+    return likelihood

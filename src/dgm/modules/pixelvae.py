@@ -22,7 +22,8 @@ class PixelVAE(VAE):
     model. Where the network can do without the code, the KL says so: its posterior falls back to the prior (sec. 3.1).
     """
 
-    likelihood: Conditional  # type: ignore[assignment]
+    likelihood: Conditional
+    asked = "conditional"
     rows = 1024  # every image takes all feature maps of the network
 
     def __init__(

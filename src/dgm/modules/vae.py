@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dgm.distributions import precise, reparameterise
 from dgm.losses import Terms
 from dgm.losses.variational import Draw, log_weights
-from dgm.modules.base import MakeOptimizer, MakeScheduler, Model
+from dgm.modules.base import MakeOptimizer, MakeScheduler, Model, met
 
 
 class Likelihood(Protocol):
@@ -35,6 +35,7 @@ class VAE(Model):
     """Kingma & Welling (2014): an encoder q(z | x), a decoder p(x | z), a standard normal prior."""
 
     likelihood_kind = "lower bound"
+    asked = "mean"  # of the likelihood
     rows = 16_384  # decoded at once when a bound takes many samples: bounds its memory
 
     def __init__(
@@ -49,7 +50,7 @@ class VAE(Model):
         scheduler: MakeScheduler | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
-        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, met(likelihood, self.asked)
         self.loss = loss
         self.latent, self.samples = latent, samples
         self.levels = likelihood.levels

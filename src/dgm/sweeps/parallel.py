@@ -23,6 +23,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from dgm.configs import ConfigError
+
 LEFT = 130  # how a job's process ends that was told to
 
 
@@ -56,6 +58,8 @@ class Parallel(Launcher):
     """`jobs` at once: by default, and on GPUs at most, as many as there are GPUs times `per_device`; else as cores."""
 
     def __init__(self, jobs: Annotated[int, Ge(1)] | None = None, per_device: Annotated[int, Ge(1)] = 1) -> None:
+        if (jobs is not None and jobs < 1) or per_device < 1:
+            raise ConfigError(f"hydra.launcher.jobs={jobs}, hydra.launcher.per_device={per_device}: at least 1 each")
         self.jobs, self.per_device = jobs, per_device
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn
 
 from dgm.callbacks.pruning import Pruning
 from dgm.configs import ConfigError
-from dgm.runs import unidentified
+from dgm.runs import home, unidentified
 from dgm.sweeps.grid import Grid
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class Search(Grid):
         super().__init__(params)
         if study is None:
             raise ConfigError("study=null: a search goes on where it is found again; name it with study=NAME")
-        self.folder, self.trials, self.batch = Path(out) / study, trials, batch
+        if trials < 1 or batch < 1:
+            raise ConfigError(f"hydra.sweeper.trials={trials}, hydra.sweeper.batch={batch}: each must be at least 1")
+        self.folder, self.trials, self.batch = home(out, study), trials, batch
         self.sampler, self.pruner, self.seed = sampler, pruner, seed
         self.objectives: dict[str, str] = dict(objectives or {"val/loss": "minimize"})
         for name in self.objectives:
@@ -65,7 +67,8 @@ class Search(Grid):
         study = trials.opened(self.folder, self.objectives, (self.sampler, self.seed), self.pruner)
         same = sorted(word for word in fixed if not unidentified(word.lstrip("+~").split("=")[0]))
         trials.defined(study, {"space": {key: str(value) for key, value in space.items()}, "fixed": same})
-        jobs: list[JobReturn] = []
+        before = [point(fixed, trial) for trial in trials.finished(study)]
+        jobs = [job for job in self.look(before) if job] if before else []
         left = trials.under_way(study)
         while left or len(study.trials) < self.trials:
             asked = left or trials.ask(study, space, min(self.batch, self.trials - len(study.trials)))

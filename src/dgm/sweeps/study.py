@@ -86,6 +86,8 @@ def distribution(override: Override) -> BaseDistribution:
     value: Any = override.value()
     if isinstance(value, IntervalSweep):
         log, low, high = "log" in value.tags, value.start or 0, value.end or 0
+        if low >= high or (log and low <= 0):
+            raise ConfigError(f"{override.input_line}: no interval; give the lower end first, above 0 where it is log")
         if isinstance(low, int) and isinstance(high, int):  # int(interval(...)): Hydra makes floats of others
             return IntDistribution(low, high, log)
         return FloatDistribution(float(low), float(high), log)
@@ -100,6 +102,11 @@ def distribution(override: Override) -> BaseDistribution:
 def under_way(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that were asked for and never told of: everything ended before they did."""
     return [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that have their values."""
+    return [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
 
 
 def ask(study: optuna.Study, space: Space, n: int) -> list[FrozenTrial]:
