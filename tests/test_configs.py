@@ -152,6 +152,22 @@ def test_a_missing_folder_of_configs_is_one_sentence(words, capsys, monkeypatch,
 OTHERS = [
     ("train model=pixelcnn model.network.block=3", ["block=3", "Did you mean model.network.blocks"]),
     ("train los=[a", ["los=[a: unknown key", "Did you mean loss"]),
+    ("train modle=vae", ["modle=vae", "Did you mean model?"]),
+    ("train model=vae model.conditional=true", ["unknown key. There are: decoder, encoder, latent"]),
+    ("train =vae", ["=vae: cannot be read as KEY=VALUE"]),
+    ("train model=vae model/penalty=r1", ["model/penalty=r1: nothing that is chosen has this part"]),
+    ("train model=vae likelihood=categorical", ["likelihood=Categorical: gives no mean", "bernoulli, gaussian"]),
+    ("train model=pixelcnn likelihood=gaussian", ["likelihood=Gaussian: gives no conditional", "categorical"]),
+    ("train optimizer.lr=-1", ["optimizer: Invalid learning rate: -1"]),
+    ("train trainer.accelerator=foo", ["trainer: ", "accelerator='foo'"]),
+    ("train trainer.max_epochs=-3", ["trainer: `max_epochs`", "-3"]),
+    ("train study=../x", ["study=../x", "give a name"]),
+    ("train out=/dev/null", ["/dev/null", "not a directory"]),
+    ("train data=density metric=[fid]", ["Error: metric=[fid]: density has points"]),
+    ("train -m seed=0,1 launcher=parallel hydra.launcher.jobs=-3", ["hydra.launcher.jobs=-3"]),
+    ("train -m sweep=search study=s hydra.sweeper.trials=-2 loss.beta=interval(1,2)", ["hydra.sweeper.trials=-2"]),
+    ("train -m sweep=search loss.beta=interval(1,2) model=beta_vae", ["Error: study=null"]),
+    ("train -m sweep=search study=s loss.beta=interval(2,1) model=beta_vae", ["loss.beta=interval(2,1): no interval"]),
     ("train loss.beta=[1", ["loss.beta=[1", "KEY=VALUE", "quote brackets"]),
     ("train model=[a", ["model=[a", "KEY=VALUE"]),
     ("figure figure=samples folder=/a,b=c", ["folder=/a,b=c: unknown key", "figure.columns", "run"]),
@@ -162,6 +178,31 @@ OTHERS = [
     ("sample n=4", ["run: no value", "run=VALUE"]),
     ("evaluate run=x metrc=[fid]", ["metrc=[fid]: unknown key", "metric"]),
 ]
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+def test_help_shows_what_a_command_takes(command, capsys):
+    assert dgm([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"dgm {command} KEY=VALUE") and ("seed: 0" in said or "again: false" in said)
+
+
+@pytest.mark.parametrize("words", ["train --trust", "train --trust seed=1", "train --config-dir"])
+def test_a_flag_without_its_name_is_no_flag(words, capsys):
+    assert dgm(words.split()) == 2
+    assert "what?" in capsys.readouterr().err
+
+
+def test_a_loss_of_ones_own_needs_no_annotations(tmp_path, monkeypatch):
+    (tmp_path / "plainly.py").write_text("def mine(draw, weight=2.0):\n    ...\n\n\ndef other(a, b):\n    ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("DGM_TRUST", "plainly")
+    config = compose("train", ["model=vae"])
+    config["model"]["loss"] = {"_target_": "plainly.mine", "_partial_": True, "weight": 3.0}
+    check(signature, config)
+    config["model"]["loss"] = {"_target_": "plainly.other", "_partial_": True}
+    with pytest.raises(ConfigError, match="cannot meet VAE"):
+        check(signature, config)
 
 
 @pytest.mark.parametrize(("words", "parts"), OTHERS, ids=[o[0] for o in OTHERS])

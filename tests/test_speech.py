@@ -1,5 +1,6 @@
 """Speech as sequences of levels: the coding, the set's own split, and a small WaveNet by command."""
 
+import json
 import wave
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 
 from dgm.cli.main import run as dgm
 from dgm.data.speech import decode, encode, load
+from dgm.images import grid, waveform
 from dgm.losses.autoregressive import negative_log_likelihood
 from dgm.modules.autoregressive import Autoregressive, complete
 from dgm.nn.likelihoods import Categorical
@@ -88,9 +90,37 @@ def test_a_wavenet_sees_the_past_only_and_its_queues_give_the_naive_samples():
     assert torch.equal(slow, fast) and len(slow.unique()) == 5
 
 
+def test_a_sequence_is_shown_as_its_waveform():
+    ramp = torch.linspace(0, 1, 96).view(1, 1, 1, 96)
+    picture = waveform(ramp, height=33, width=32)
+    assert picture.shape == (1, 1, 33, 32)
+    drawn = (picture[0, 0] == 0).float()
+    heights = 32 - (drawn * torch.arange(33.0)[:, None]).sum(0) / drawn.sum(0)
+    assert torch.allclose(heights, ramp.view(32, 3).mean(1) * 32, atol=0.75)  # from lower left to upper right
+    assert grid(torch.cat([ramp, ramp]), columns=1).shape == (2 * 32 + 3, 96 + 2, 3)
+
+
+def test_grey_values_under_a_binary_likelihood_are_called_no_likelihood(recordings):
+    small = ["data.shape=[1,1,32]", "data.val=4", "model.network.width=4", "model.network.skip=4", "logger=csv"]
+    words = ["data=fsdd", f"data.root={recordings}", "model=wavenet", "likelihood=bernoulli", "trainer.max_epochs=1"]
+    assert dgm(["train", *words, *small]) == 0
+    (run,) = find("outputs")
+    assert "cross-entropy" in run.result["likelihood"]["protocol"]["likelihood"]
+    assert "elbo" in run.values and "bits_per_dim" not in run.values
+
+
 def test_speech_trains_by_command(recordings):
     small = ["data.shape=[1,1,32]", "data.val=4", "model.network.width=4", "model.network.skip=4"]
-    words = ["data=fsdd", f"data.root={recordings}", "model=wavenet", "likelihood=categorical", "metric=[likelihood]"]
+    words = ["data=fsdd", f"data.root={recordings}", "model=wavenet", "metric=[likelihood]"]
     assert dgm(["train", *words, *small, "logger=csv", "trainer.max_epochs=1", "model.conditional=true"]) == 0
     (run,) = find("outputs")
     assert 0 < run.values["bits_per_dim"] < 9
+    assert run.result["likelihood"]["protocol"]["likelihood"] == "exact" and run.values["bits_per_dim"] > 0
+    for figure in ("samples", "generation", "completions"):
+        words = ["figure.n=4"] if figure == "samples" else []
+        assert dgm(["figure", f"figure={figure}", f"run={run.folder}", *words]) == 0
+    numbers = json.loads((run.folder / "figures" / "completions.json").read_text())
+    assert numbers["changed_given_values"] == 0 and 0 < numbers["share_of_drawn_values_unlike_the_image"] <= 1
+    assert dgm(["sample", f"run={run.folder}", "n=3", "label=1"]) == 0
+    assert run.path("samples", "samples_seed0_label1.npy").is_file()
+    assert dgm(["sample", f"run={run.folder}", "n=3", "label=10"]) == 1

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dgm.cli import configs, table
+from dgm.cli.main import run as dgm
 from dgm.configs import ConfigError
 from dgm.runs import Run, find
 from dgm.studies import anchors, main_metrics, number, over_seeds, parse, shown, spread, swept, tidy
@@ -50,6 +51,44 @@ def test_tidy_is_exact(runs):
     assert frame["kl"].tolist() == [2.0, 3.0, 1.0]
     assert frame["seconds"].tolist() == [2.5] * 3
     assert frame.attrs == {"keys": ["loss.beta", "model", "seed"], "values": ["elbo", "kl"], "notes": []}
+
+
+def test_a_value_with_the_name_of_a_key_has_a_column_of_its_own(tmp_path, capsys):
+    for loss, value in (("elbo", 30.0), ("mine", 31.0)):
+        fake(tmp_path / "s" / loss, [f"loss={loss}"], config(1, 0), {"loss": value, "elbo": -value})
+    frame = tidy(find(tmp_path / "s"))
+    assert frame["loss"].tolist() == ["elbo", "mine"] and frame["test/loss"].tolist() == [30.0, 31.0]
+    assert dgm(["table", str(tmp_path / "s"), "--all"]) == 0
+    assert "test/loss" in capsys.readouterr().out
+
+
+BROKEN = [
+    ("config.yaml", "{", "cannot be read"),
+    ("config.yaml", "", "it holds no mapping"),
+    ("result.json", "{", "cannot be read"),
+    ("state.json", "", "cannot be read"),
+    ("state.json", '{"state": "flying"}', "no such state"),
+    ("provenance.json", "[1]", "it holds no mapping"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "part"), BROKEN)
+@pytest.mark.parametrize("command", ["table", "status"])
+def test_a_broken_file_of_a_run_is_named_with_the_remedy(name, text, part, command, runs, tmp_path, capsys):
+    runs[1].path(name).write_text(text)
+    code, said = dgm([command, str(tmp_path)]), capsys.readouterr().err
+    if command == "table" or name == "state.json":
+        assert code == 1 and said.count("\n") == 1
+        assert str(runs[1].path(name)) in said and part in said and "train it again" in said
+
+
+def test_a_log_that_ends_within_a_line_is_read_up_to_it_and_any_other_fault_is_told(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,name,value\n0,0,a,1.5\n1,0,a,2.")
+    assert [row["value"] for row in Run(tmp_path).curve()] == ["1.5"]
+    path.write_bytes(b"\xff\xfe\x00\n\x01\x02\n")
+    with pytest.raises(ConfigError, match=r"metrics\.csv: cannot be read"):
+        list(Run(tmp_path).curve())
 
 
 def test_swept_leaves_out_seeds_and_what_is_constant(runs):

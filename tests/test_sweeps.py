@@ -44,8 +44,11 @@ def test_a_search_goes_on_to_its_number_of_trials_and_survives_a_bad_one(train, 
     first = trials()
     assert {t["state"] for t in first} == {"complete", "fail"} and len(first) == 4
     assert all(t["state"] == "fail" for t in first if t["parameters"]["optimizer.lr"] == "1e30")
+    capsys.readouterr()
     assert train(*words, "hydra.sweeper.trials=4") == 0
     assert trials() == first
+    complete, told = sum(t["state"] == "complete" for t in first), capsys.readouterr()
+    assert "Best trial" in told.out and f"{complete} of {complete} jobs done, {complete} of them before" in told.err
     train(*words, "hydra.sweeper.trials=6")
     assert trials()[:4] == first and len(trials()) == 6
     assert len({json.dumps(t["parameters"]) for t in trials()}) == 6

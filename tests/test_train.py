@@ -174,6 +174,23 @@ def test_a_sweep_trains_every_point_and_repeats_none(train, capsys):
     assert "6 of 6 jobs done, 4 of them before" in err and err.count("Training VAE") == 2
 
 
+def test_the_same_config_has_the_same_folder_whatever_words_name_it(train, capsys):
+    assert train("model=vae", "data=digits", "trainer.max_epochs=1") == 0
+    assert train("data=digits", "trainer.max_epochs=7", "model=vae", "trainer.max_epochs=1") == 0
+    assert train("trainer.max_epochs=1") == 0
+    assert capsys.readouterr().err.count("Done before") == 2
+    assert len(find("outputs")) == 1
+
+
+def test_a_failure_under_another_trainer_is_forgotten(train, capsys):
+    assert train("trainer.max_epochs=1") == 0
+    (run,) = find("outputs")
+    run.mark("failed", "planted")
+    assert train("trainer.max_epochs=1") == 1
+    assert "failed before (planted)" in capsys.readouterr().err
+    assert train("trainer.max_epochs=1", "trainer.log_every_n_steps=5") == 0 and run.state == "done"
+
+
 def test_a_failed_job_does_not_stop_the_others(train, capsys):
     assert train("-m", "optimizer.lr=1e20,1e-3") == 1
     err = capsys.readouterr().err
