@@ -97,7 +97,7 @@ def test_a_sequence_is_shown_as_its_waveform():
     drawn = (picture[0, 0] == 0).float()
     heights = 32 - (drawn * torch.arange(33.0)[:, None]).sum(0) / drawn.sum(0)
     assert torch.allclose(heights, ramp.view(32, 3).mean(1) * 32, atol=0.75)  # from lower left to upper right
-    assert grid(torch.cat([ramp, ramp]), columns=1).shape == (2 * 32 + 3, 96 + 2, 3)
+    assert grid(torch.cat([ramp, ramp]), columns=1).shape == (2 * 64 + 3, 64 + 2, 3)
 
 
 def test_grey_values_under_a_binary_likelihood_are_called_no_likelihood(recordings):

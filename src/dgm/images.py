@@ -43,7 +43,7 @@ def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     One channel is repeated to three; of more than three channels the first three are shown. Sequences, images one row
     high, are shown as waveforms.
     """
-    images = waveform(images) if images.shape[2] == 1 < images.shape[3] else images
+    images = visible(images)
     n, c, h, w = images.shape
     rows = -(-n // columns)
     canvas = torch.full((rows * (h + gap) + gap, columns * (w + gap) + gap, 3), 255, dtype=torch.uint8)
@@ -54,7 +54,12 @@ def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     return canvas
 
 
-def waveform(x: Tensor, height: int = 32, width: int = 128) -> Tensor:
+def visible(images: Tensor) -> Tensor:
+    """Images as they are, sequences [N, C, 1, T] as waveforms."""
+    return waveform(images) if images.shape[2] == 1 < images.shape[3] else images
+
+
+def waveform(x: Tensor, height: int = 64, width: int = 64) -> Tensor:
     """Levels over time, black on white: [N, C, 1, T] -> [N, C, height, at most width], a column from least to most."""
     columns = min(width, x.shape[3])
     parts = x[:, :, 0, : x.shape[3] // columns * columns].unflatten(2, (columns, -1)).clamp(0, 1)

@@ -52,23 +52,28 @@ def over_seeds(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 
     The same run found in two folders counts once, and n counts only runs that have the value.
     """
-    keys = swept(frame)
-    once = frame.assign(_state=frame["state"] != "done").sort_values("_state", kind="stable")
-    once = _sorted(once.drop_duplicates("run"), keys)
-    by: Any = keys or (lambda _: 0)
-    grouped = once.groupby(by, sort=False, dropna=False)[list(metrics)]
+    grouped = _groups(frame)
     columns = pd.MultiIndex.from_product([list(metrics), ["mean", "std", "n"]])
     if not metrics:
-        return pd.DataFrame(index=once.groupby(by, sort=False, dropna=False).size().index, columns=columns)
-    return grouped.agg(["mean", "std", "count"]).set_axis(columns, axis=1)
+        return pd.DataFrame(index=grouped.size().index, columns=columns)
+    return grouped[list(metrics)].agg(["mean", "std", "count"]).set_axis(columns, axis=1)
+
+
+def _groups(frame: pd.DataFrame) -> Any:
+    """Runs that differ in their seed alone; one found in two folders once."""
+    keys = swept(frame)
+    once = frame.assign(_state=frame["state"] != "done").sort_values("_state", kind="stable")
+    by: Any = keys or (lambda _: 0)
+    return _sorted(once.drop_duplicates("run"), keys).groupby(by, sort=False, dropna=False)
 
 
 def mean_rows(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[list[str], int, list[str]]]:
     """The table over seeds as text: settings, number of runs, `mean ± std`; a lower n is told in its cell."""
     keys, rows = swept(frame), []
-    for place, row in over_seeds(frame, metrics).iterrows():
+    sizes = [len(group) for _, group in _groups(frame)]
+    for (place, row), size in zip(over_seeds(frame, metrics).iterrows(), sizes, strict=True):
         counts = [int(row[m, "n"]) for m in metrics]
-        most = max(counts, default=0)
+        most = max(counts, default=size)
         values = [spread(row[m, "mean"], row[m, "std"]) for m in metrics]
         cells = [v if n in (0, most) else f"{v} (n={n})" for v, n in zip(values, counts, strict=True)]
         settings = place if isinstance(place, tuple) else (place,)

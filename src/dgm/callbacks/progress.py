@@ -74,8 +74,10 @@ def startup_line(trainer: pl.Trainer, module: pl.LightningModule, total: int) ->
     size = f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters:,}"
     data = served(trainer)
     epochs = total / max(1, int(trainer.num_training_batches))
+    kind = "images" if len(data.shape) == 3 else "points"
+    many = "epoch" if epochs == 1 else "epochs"
     where = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     return (
-        f"Training {type(module).__name__} ({size} parameters) on {data.size('train'):,} images of {data.name} "
-        f"for {epochs:g} epochs ({total:,} updates) on {where}"
+        f"Training {type(module).__name__} ({size} parameters) on {data.size('train'):,} {kind} of {data.name} "
+        f"for {epochs:g} {many} ({total:,} updates) on {where}"
     )

@@ -108,7 +108,8 @@ def show(frame: "pd.DataFrame", metrics: list[str], fit: bool = True) -> None:
         console.print(f"Too wide for here: {', '.join(out)}; --all shows all", markup=False)
     if not metrics:
         console.print("Nothing was measured in these runs; dgm evaluate run=RUN metric=[...] does")
-    for note in [*frame.attrs["notes"], *anchors(frame, left)]:
+    notes = [note for note in frame.attrs["notes"] if note.partition(":")[0] in left]
+    for note in [*notes, *anchors(frame, left)]:
         console.print(note, markup=False)
 
 

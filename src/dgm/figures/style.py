@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dgm.images import grid
+from dgm.images import grid, visible
 
 # Petroff (2021), "Accessible color sequences for data visualization": ten, safe for colour-blind readers
 PALETTE = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"]
@@ -83,6 +83,7 @@ def show_grid(
     heads: Sequence[str] = (),
 ) -> None:
     """Unit images [N, C, H, W] tiled row by row, with a name for every row and column where given."""
+    images = visible(images)
     gap = max(1, images.shape[-1] // 16)
     picture = grid(images, columns, gap).numpy()
     axes.imshow(picture, interpolation="nearest" if images.shape[-1] <= 16 else "auto")
