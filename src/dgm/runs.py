@@ -70,7 +70,7 @@ def slug(overrides: list[str], digest: str) -> str:
     ours = [o for o in overrides if not unidentified(o.lstrip("+~").split("=")[0].split("@")[0])]
     last = {o.split("=")[0]: o for o in ours}  # of a key given twice the last counts
     words = ",".join(re.sub(r"[^\w.=+-]+", "_", o) for o in last.values())
-    return f"{words[:120] or 'default'}-{digest}"
+    return f"{words[:180] or 'default'}-{digest}"
 
 
 @dataclass(frozen=True)

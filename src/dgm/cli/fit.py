@@ -57,7 +57,7 @@ def trackers(run: Run, config: Config) -> list[Any]:
         make(
             folder=str(run.folder),
             id=run.folder.name.rpartition("-")[2],
-            name=run.folder.name,
+            name=run.folder.name[-128:],  # a tracker's longest name
             group=group,
             tags=tags,
         )

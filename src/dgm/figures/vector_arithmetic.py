@@ -53,8 +53,7 @@ def draw(
     model = able(run, Samples, "choose a run of a model that decodes codes")
     if not hasattr(model, "decode") or getattr(model, "classes", 0) > 0:
         raise ConfigError(
-            f"run={run.folder}: vector arithmetic needs codes that hold the class; give a run of model=vae or dcgan, "
-            "unconditional"
+            f"run={run.folder}: needs codes that hold the class; give an unconditional model=vae or dcgan"
         )
     data = run.data()
     if attribute == "colour" and data.shape[0] != 3:
