@@ -1,6 +1,8 @@
 """A run as a job: checked before anything starts, then brought to its end by one process at a time."""
 
 import errno
+import functools
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +74,8 @@ class Job:
             model = build(values["model"], "model")
         if values["compile"]:
             model.compile_hot()
-        fits(values)
+        for key in ("optimizer", "trainer"):
+            tried(key, json.dumps(values[key]))
         for metric in build(values["metric"], "metric").values():
             if hasattr(metric, "refuse"):
                 metric.refuse(model, build(values["data"], "data"))
@@ -103,15 +106,17 @@ class Job:
         return perform(self.run(values, overrides), values, overrides, self.wait)
 
 
-def fits(values: Config) -> None:
-    """Make what says only when it is made that a value is wrong. Errors: ConfigError."""
+@functools.cache
+def tried(key: str, config: str) -> None:
+    """Make an optimizer or a trainer, which only then say that a value is wrong; once for all points that share its
+    config, which comes as json. Errors: ConfigError."""
     quiet()
-    for key, arguments in (("optimizer", ([torch.zeros(1, requires_grad=True)],)), ("trainer", ())):
-        made = build(values[key], key)
-        try:
-            made(*arguments)
-        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
+    arguments = ([torch.zeros(1, requires_grad=True)],) if key == "optimizer" else ()
+    make = build(json.loads(config), key)
+    try:
+        make(*arguments)
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def perform(run: Run, config: Config, overrides: list[str], wait: bool = True) -> Run:
@@ -128,8 +133,9 @@ def perform(run: Run, config: Config, overrides: list[str], wait: bool = True) -
 
 
 def _perform(run: Run, config: Config, overrides: list[str]) -> None:
-    state = run.state
-    if state == "failed" and not config["retry"] and run.config["trainer"] == config["trainer"]:
+    state, known = run.state, run.path("config.yaml").is_file()
+    # what failed with other hardware, or before it began, may try again
+    if state == "failed" and not config["retry"] and known and run.config["trainer"] == config["trainer"]:
         raise ConfigError(f"{run.folder}: failed before ({run.why}); retry=true trains it again")
     if state == "done":
         say(f"Done before: {run.folder}")
