@@ -26,7 +26,7 @@ def fit(run: Run, config: Config) -> None:
         model.compile_hot()
     table, last = Table(run.path("metrics.csv")), run.path("checkpoints", "last.ckpt")
     loggers = [table, *trackers(run, config)]
-    progress = Progress(config["progress"], run.note, run.provenance["seconds"])
+    progress = Progress(config["progress"], run.note, run.provenance.get("seconds", 0.0))
     callbacks = [progress, *build(config["callbacks"], "callbacks").values(), *pruning()]
     trainer = build(config["trainer"], "trainer")(
         callbacks=callbacks, logger=loggers, plugins=[WholeFiles()], default_root_dir=str(run.folder)
