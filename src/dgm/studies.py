@@ -97,9 +97,11 @@ def anchors(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """A sentence per distance that has anchors: what the best possible value and a visibly worse one are."""
     found = []
     for name in metrics:
-        floor, scale = (_range(frame, name.replace(base(name), base(name) + end, 1)) for end in BESIDE[2:])
+        ends = ("_floor", "_scale", "_binarised_floor")
+        floor, scale, binary = (_range(frame, name.replace(base(name), base(name) + end, 1)) for end in ends)
         if floor and scale:
-            found.append(f"{name}: test images are at {floor} (floor), blurred test images at {scale} (scale)")
+            also = f", binarised ones at {binary} (floor of a model that draws such)" if binary else ""
+            found.append(f"{name}: test images are at {floor} (floor), blurred test images at {scale} (scale){also}")
     return found
 
 
