@@ -430,9 +430,10 @@ def test_quality_of_binary_images_has_a_floor_of_its_own(cache):
 
 def test_terms_that_depend_on_the_size_of_the_training_set_are_measured_with_it():
     config = compose("train", ["model=beta_tcvae", "data.binarise=none", "model.latent=2"])
+    torch.manual_seed(0)
     model, data = build(config["model"]), build(config["data"])
     with torch.no_grad():
-        model.encoder.layers[-1].weight.mul_(30)  # codes that say much of the image
+        model.encoder.layers[-1].weight[:2].mul_(100)  # means apart, so that codes say much of the image
 
     def correlation(size):
         model.data_size, parts = size, []
@@ -443,7 +444,7 @@ def test_terms_that_depend_on_the_size_of_the_training_set_are_measured_with_it(
 
     right, wrong = correlation(data.size("train")), correlation(1)
     report = Likelihood(samples=1, batch_size=120)(model, data, CPU)
-    assert report.values["total_correlation"] == pytest.approx(right, abs=1e-4) and abs(right - wrong) > 0.1
+    assert report.values["total_correlation"] == pytest.approx(right, abs=1e-3) and abs(right - wrong) > 0.1
     assert report.protocol["batch_size"] == 120
 
 
